@@ -1,0 +1,83 @@
+//! The attributes of a message: CloudEvents, trace context, Sagamill's own, and the user's.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use serde::{Deserialize, Serialize};
+
+/// Names of the headers that Sagamill reads or writes itself.
+///
+/// In memory and in the log they are as here; each broker's transport maps `ce-` to that broker's CloudEvents binding.
+pub mod name {
+    /// CloudEvents `id`: the message id.
+    pub const ID: &str = "ce-id";
+    /// CloudEvents `type`: an event's or a command's `NAME`.
+    pub const TYPE: &str = "ce-type";
+    /// CloudEvents `source`: which log or service it comes from.
+    pub const SOURCE: &str = "ce-source";
+    /// CloudEvents `subject`: the stream it belongs to.
+    pub const SUBJECT: &str = "ce-subject";
+    /// CloudEvents `time`, RFC 3339: when it was recorded.
+    pub const TIME: &str = "ce-time";
+    /// CloudEvents `dataschema`: the schema version of the payload, a number from 1.
+    pub const DATA_SCHEMA: &str = "ce-dataschema";
+    /// The media type of the payload.
+    pub const CONTENT_TYPE: &str = "content-type";
+    /// What this message belongs to, over all its causes and effects.
+    pub const CORRELATION: &str = "ce-correlationid";
+    /// The message that caused this one.
+    pub const CAUSATION: &str = "ce-causationid";
+    /// Refused without effect when it is handled later than this, RFC 3339.
+    pub const EXPIRY: &str = "ce-expirytime";
+    /// Position in the log it was relayed from, and version in its stream: `position.version`.
+    pub const SEQUENCE: &str = "sagamill-seq";
+    /// The log it was relayed from.
+    pub const LOG: &str = "sagamill-log";
+    /// Set to `1` where a publish that reaches no subscriber must fail and be tried again: commands and replies.
+    pub const MANDATORY: &str = "sagamill-mandatory";
+    /// How often it was put back from the dead letters; part of the delivery id.
+    pub const GENERATION: &str = "sagamill-generation";
+    /// W3C trace context.
+    pub const TRACEPARENT: &str = "traceparent";
+}
+
+/// CloudEvents attributes, `traceparent`, and the user's own. Names are unique; setting one again replaces it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Headers(BTreeMap<Cow<'static, str>, String>);
+
+impl Headers {
+    /// No headers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// The value of a header.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+    /// Sets a header, in place of one of the same name.
+    pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
+        self.0.insert(name.into(), value.into());
+    }
+    /// Takes a header out.
+    pub fn remove(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)
+    }
+    /// All headers, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_str()))
+    }
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<N: Into<Cow<'static, str>>, V: Into<String>> FromIterator<(N, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(headers: I) -> Self {
+        Self(headers.into_iter().map(|(n, v)| (n.into(), v.into())).collect())
+    }
+}

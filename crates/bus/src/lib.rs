@@ -1,0 +1,32 @@
+//! Messages routed as axum routes requests, over any broker.
+
+#![allow(dead_code, clippy::todo, missing_docs, reason = "being built")]
+mod bus;
+mod delivery;
+pub mod headers;
+pub mod codec;
+mod error;
+mod handler;
+mod message;
+mod retry;
+mod router;
+mod settlement;
+mod transport;
+
+pub use bus::{Bus, Group, Transports};
+pub use delivery::{Delivery, Settle, Settlement};
+pub use headers::Headers;
+pub use error::{BoxError, Error, HandlerError, Result};
+pub use handler::{Attempt, Context, FromContext, FromRef, Json, Provides, State};
+pub use handler::{Extract, ExtractError, Handler, Input};
+pub use message::{Event, Key, Message, MessageId, Topic};
+pub use retry::Retry;
+pub use router::{Incoming, Route, RouteLayer, Router};
+pub use settlement::{Emit, IntoSettlement};
+pub use transport::{Capabilities, Deliveries, HOLD_MAX, Order, OrderScope, Receipt, Start, Subscribe, Transport};
+
+/// What nearly every user of the bus imports.
+pub mod prelude {
+    pub use crate::{Attempt, Bus, Emit, Event, HandlerError, Headers, Json, Key, Message};
+    pub use crate::{Retry, Router, Settlement, State};
+}

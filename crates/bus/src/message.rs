@@ -1,0 +1,120 @@
+//! What travels: a message, its names, and the typed event.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use crate::{Error, Headers, Result, headers::name};
+
+/// Names one message for ever, the same on each of its deliveries; a step that asks again sends another message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MessageId(pub Uuid);
+
+/// Messages of one key are handled in order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(pub Cow<'static, str>);
+
+impl<T: ToString> From<T> for Key {
+    fn from(key: T) -> Self {
+        Self(Cow::Owned(key.to_string()))
+    }
+}
+
+/// One message, in memory whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its name for ever: derived where a decision made it, else a new v7.
+    pub id: MessageId,
+    /// Ordering and partitioning; none: no order is asked for.
+    pub key: Option<Key>,
+    /// CloudEvents attributes, trace context, and the user's own.
+    pub headers: Headers,
+    /// The content, never copied on its way.
+    pub payload: Bytes,
+}
+
+impl Message {
+    /// A message with a new id (UUID v7) and nothing but a payload.
+    pub fn new(payload: impl Into<Bytes>) -> Self {
+        Self { id: MessageId(Uuid::now_v7()), key: None, headers: Headers::default(), payload: payload.into() }
+    }
+    /// A message whose payload is `body` as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Codec`] where serde cannot write it.
+    pub fn json<T: Serialize + ?Sized>(body: &T) -> Result<Self> {
+        let payload = serde_json::to_vec(body).map_err(|e| Error::Codec(e.into()))?;
+        Ok(Self::new(payload).header(name::CONTENT_TYPE, "application/json"))
+    }
+    /// Gives it an id of one's own, say one derived from its cause.
+    #[must_use]
+    pub fn id(self, id: MessageId) -> Self {
+        Self { id, ..self }
+    }
+    /// Sets the key.
+    #[must_use]
+    pub fn key(self, key: impl Into<Key>) -> Self {
+        Self { key: Some(key.into()), ..self }
+    }
+    /// Sets a header.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
+        self.headers.set(name, value);
+        self
+    }
+}
+
+/// Where messages are published; the transport maps it to its topic, subject, queue or table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Topic(Cow<'static, str>);
+
+impl From<&'static str> for Topic {
+    fn from(name: &'static str) -> Self {
+        Self(Cow::Borrowed(name))
+    }
+}
+impl From<String> for Topic {
+    fn from(name: String) -> Self {
+        Self(Cow::Owned(name))
+    }
+}
+impl AsRef<str> for Topic {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+impl std::fmt::Display for Topic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Something that happened.
+///
+/// A struct is one type of event, named [`NAME`](Event::NAME), say `order.placed`. An enum is a family: its `NAME` is the
+/// first part (`order`), serde's name of the variant the second (`placed`, with `#[serde(rename_all = "kebab-case")]`).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an event",
+    label = "not an event",
+    note = "name it: `impl Event for {Self} {{ const NAME: &'static str = \"order.placed\"; }}`",
+    note = "in a handler given to `.on`, the event is the last argument and stands bare, without `Json`"
+)]
+pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// `order.placed` for a struct, `order` for a family.
+    const NAME: &'static str;
+    /// The schema version of its content, from 1.
+    const VERSION: u16 = 1;
+
+    /// Events of one key stay in order. None: no order is asked for on the bus; in a log the stream's id is the key.
+    fn key(&self) -> Option<Key> {
+        None
+    }
+    /// The first part of the name: all events of one kind of thing share a topic, hence an order. None: the event stays
+    /// inside the log and is never published.
+    fn topic() -> Option<Topic> {
+        Some(Topic::from(Self::NAME.split_once('.').map_or(Self::NAME, |(first, _)| first)))
+    }
+}

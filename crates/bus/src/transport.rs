@@ -1,0 +1,164 @@
+//! The seam to brokers: written with async functions, held as `dyn` inside [`Bus`](crate::Bus).
+
+use std::{pin::Pin, time::Duration};
+
+use futures_core::{Stream, future::BoxFuture};
+
+use crate::{Delivery, Message, Result, Topic};
+
+/// How far the order of a key holds while several messages are in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[non_exhaustive]
+pub enum OrderScope {
+    /// No order is promised.
+    #[default]
+    None,
+    /// Among the messages that one process of the group handles.
+    Process,
+    /// Over all processes of the group.
+    Group,
+}
+
+/// What a transport can promise; checked at start-up against what handlers ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// How far the order of a key holds.
+    pub order_scope: OrderScope,
+    /// A publish that is retried inside the transport keeps its place before later ones of the same key.
+    pub ordered_retry: bool,
+    /// What was published outlives the process. Without it a publish is confirmed for the relay when it is settled.
+    pub durable: bool,
+    /// A retry can be delayed without holding its key.
+    pub delay: bool,
+    /// Each group gets every message once.
+    pub groups: bool,
+    /// A new group can start at the oldest message.
+    pub replay: bool,
+    /// A message published again under the same delivery id is dropped.
+    pub dedupe: bool,
+    /// `payment.*` subscribes to several topics.
+    pub wildcards: bool,
+}
+
+/// The transport's word that it has the message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// Where it lies in its topic or partition, where the transport says so.
+    pub sequence: Option<u64>,
+}
+
+/// Where a group that is new to a topic begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Start {
+    /// At the oldest message that is still there.
+    #[default]
+    Earliest,
+    /// At what is published from now on.
+    Latest,
+}
+
+/// Which order a subscription keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Order {
+    /// Messages of one key are handled one after the other, also across a retry, which holds its key.
+    #[default]
+    Key,
+    /// Any order; a delayed retry lets later messages pass.
+    None,
+}
+
+/// What is asked of [`Transport::subscribe`].
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Subscribe {
+    /// A topic, or a pattern (`payment.*`) where the transport has wildcards.
+    pub topic: Topic,
+    /// The consumer group: its members share the messages.
+    pub group: String,
+    /// Where a new group begins.
+    pub start: Start,
+    /// Which order is kept.
+    pub order: Order,
+    /// How far that order must hold; more than the transport promises is refused.
+    pub order_scope: OrderScope,
+    /// Most messages that are delivered and not settled yet.
+    pub max_in_flight: usize,
+}
+
+impl Subscribe {
+    /// All of `topic` for `group`: from the oldest, in order per key within the process, 64 in flight.
+    pub fn new(topic: impl Into<Topic>, group: impl Into<String>) -> Self {
+        Self {
+            topic: topic.into(),
+            group: group.into(),
+            start: Start::default(),
+            order: Order::default(),
+            order_scope: OrderScope::Process,
+            max_in_flight: 64,
+        }
+    }
+}
+
+/// A subscription: ends when the transport is closed; an error in it is of the connection, not of a message.
+pub type Deliveries = Pin<Box<dyn Stream<Item = Result<Delivery>> + Send>>;
+
+/// A broker, for those who write one: plain async functions.
+///
+/// The conformance suite (feature `conformance`) checks what [`capabilities`](Transport::capabilities) declares, both ways.
+pub trait Transport: Send + Sync + 'static {
+    /// Its name in errors and metrics: `memory`, `kafka`.
+    fn name(&self) -> &'static str;
+    /// What it can promise.
+    fn capabilities(&self) -> Capabilities;
+    /// Publishes, one result for each message in its order; returns when the broker has confirmed or refused each.
+    /// Several are not atomic. A message marked [`MANDATORY`](crate::headers::name::MANDATORY) fails with
+    /// [`Error::NoSubscriber`](crate::Error::NoSubscriber) where nobody would get it.
+    fn publish(&self, topic: &Topic, batch: Vec<Message>) -> impl Future<Output = Vec<Result<Receipt>>> + Send;
+    /// Publishes, and returns when each message is safe without its publisher: at once where the transport is durable;
+    /// else when every group that was subscribed has settled it. A relay moves its checkpoint by this.
+    fn publish_settled(&self, topic: &Topic, batch: Vec<Message>) -> impl Future<Output = Vec<Result<Receipt>>> + Send {
+        self.publish(topic, batch)
+    }
+    /// Subscribes; returns when messages published from now on will be seen.
+    fn subscribe(&self, request: Subscribe) -> impl Future<Output = Result<Deliveries>> + Send;
+    /// Flushes what is being published, ends all subscriptions, closes connections. A second call does nothing.
+    fn close(&self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// The same with boxed futures: private, so that nobody has two traits to learn.
+pub(crate) trait DynTransport: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn capabilities(&self) -> Capabilities;
+    fn publish<'a>(&'a self, topic: &'a Topic, batch: Vec<Message>) -> BoxFuture<'a, Vec<Result<Receipt>>>;
+    fn publish_settled<'a>(&'a self, topic: &'a Topic, batch: Vec<Message>) -> BoxFuture<'a, Vec<Result<Receipt>>>;
+    fn subscribe(&self, request: Subscribe) -> BoxFuture<'_, Result<Deliveries>>;
+    fn close(&self) -> BoxFuture<'_, Result<()>>;
+}
+
+impl<T: Transport> DynTransport for T {
+    fn name(&self) -> &'static str {
+        Transport::name(self)
+    }
+    fn capabilities(&self) -> Capabilities {
+        Transport::capabilities(self)
+    }
+    fn publish<'a>(&'a self, topic: &'a Topic, batch: Vec<Message>) -> BoxFuture<'a, Vec<Result<Receipt>>> {
+        Box::pin(Transport::publish(self, topic, batch))
+    }
+    fn publish_settled<'a>(&'a self, topic: &'a Topic, batch: Vec<Message>) -> BoxFuture<'a, Vec<Result<Receipt>>> {
+        Box::pin(Transport::publish_settled(self, topic, batch))
+    }
+    fn subscribe(&self, request: Subscribe) -> BoxFuture<'_, Result<Deliveries>> {
+        Box::pin(Transport::subscribe(self, request))
+    }
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(Transport::close(self))
+    }
+}
+
+/// How long a retry may hold its key before the message is dead-lettered, unless a router says otherwise.
+pub const HOLD_MAX: Duration = Duration::from_secs(60);

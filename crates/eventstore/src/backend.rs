@@ -1,0 +1,152 @@
+//! The seam to databases: what a log must be able to do, held as `dyn` inside [`EventStore`](crate::EventStore).
+//!
+//! Two traits, because two parts of the crate stand on them: [`Log`] (append, read) and [`Desk`] (who reads what, how far:
+//! checkpoints, leases, timers, members). Memory, SQLite and PostgreSQL each implement both in a folder of their own.
+
+use std::time::Duration;
+
+use futures_core::future::BoxFuture;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{Anchor, Batch, Lease, Position, Receipt, Recorded, Result, StreamId, Version};
+
+/// Appends and reads.
+pub(crate) trait Log: Send + Sync + 'static {
+    /// `memory`, `sqlite`, `postgres`.
+    fn name(&self) -> &'static str;
+    /// Names this log for ever.
+    fn log_id(&self) -> Uuid;
+    /// Stores batches in one commit. Each succeeds or fails by itself, in their order; an error of the commit itself is
+    /// bisected, so that only the culprit fails. The appender gives it a stream at most once per flush.
+    fn flush(&self, batches: Vec<Batch>) -> BoxFuture<'_, Vec<Result<Vec<Receipt>>>>;
+    /// One page.
+    fn read(&self, query: Query) -> BoxFuture<'_, Result<Page>>;
+    /// The last event.
+    fn head(&self) -> BoxFuture<'_, Result<Anchor>>;
+    /// The event at a position.
+    fn event_at(&self, position: Position) -> BoxFuture<'_, Result<Option<Uuid>>>;
+    /// Moves when there may be more to read: a hint, never data. Fed by appends of this process and by the bell.
+    fn wake(&self) -> watch::Receiver<Position>;
+    /// The log's clock: that by which events are stamped, leases end and timers fire.
+    fn now(&self) -> Timestamp;
+    /// Waits by the log's clock.
+    fn sleep_until(&self, due: Timestamp) -> BoxFuture<'_, ()>;
+}
+
+/// Who reads what, and how far.
+pub(crate) trait Desk: Send + Sync + 'static {
+    /// Takes shards of a subscription that nobody holds, or whose lease has ended, at most `most`; makes their rows where
+    /// the subscription is new, at `start`. Each new owner gets a higher fence.
+    fn claim<'a>(&'a self, ask: &'a Claim) -> BoxFuture<'a, Result<Vec<Claimed>>>;
+    /// Prolongs leases; those that are lost are not in the answer.
+    fn renew<'a>(&'a self, leases: &'a [Lease], ttl: Duration) -> BoxFuture<'a, Result<Vec<Lease>>>;
+    /// Gives leases back, so that another process need not wait for their end.
+    fn release<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<()>>;
+    /// Moves checkpoints forward, each if owner and fence still match, and keeps the last 64 anchors of each. Answers
+    /// those that are lost.
+    fn save<'a>(&'a self, moves: &'a [(Lease, Anchor)]) -> BoxFuture<'a, Result<Vec<Lease>>>;
+    /// All checkpoints, for operators and `lag`.
+    fn checkpoints(&self) -> BoxFuture<'_, Result<Vec<Checkpoint>>>;
+    /// The anchors of a shard, the newest first.
+    fn anchors<'a>(&'a self, name: &'a str, shard: u16) -> BoxFuture<'a, Result<Vec<Anchor>>>;
+    /// Puts a checkpoint where the operator says, with no regard to leases: rewind, or accept another history.
+    fn reset<'a>(&'a self, name: &'a str, shard: u16, to: Anchor) -> BoxFuture<'a, Result<()>>;
+    /// Writes timers down, under a lease.
+    fn schedule<'a>(&'a self, lease: &'a Lease, timers: &'a [Timer]) -> BoxFuture<'a, Result<()>>;
+    /// Takes timers away, under a lease.
+    fn unschedule<'a>(&'a self, lease: &'a Lease, ids: &'a [String]) -> BoxFuture<'a, Result<()>>;
+    /// The timers of a shard that are due before a time, the earliest first.
+    fn timers<'a>(&'a self, name: &'a str, shard: u16, before: Timestamp) -> BoxFuture<'a, Result<Vec<Timer>>>;
+}
+
+/// A page of a reading.
+#[derive(Debug, Clone)]
+pub(crate) struct Query {
+    /// One stream, or the whole log.
+    pub(crate) stream: Option<StreamId>,
+    /// Only this category.
+    pub(crate) category: Option<String>,
+    /// Only these types; empty: all.
+    pub(crate) names: Vec<String>,
+    /// Only what the relay publishes.
+    pub(crate) published: bool,
+    /// Forward: after this position (of a stream: version). Backward: before it; none: from the end.
+    pub(crate) after: Option<i64>,
+    /// Forward: up to this position (of a stream: version), included.
+    pub(crate) until: Option<i64>,
+    /// From the newest to the oldest.
+    pub(crate) backward: bool,
+    /// Most events in the page.
+    pub(crate) limit: usize,
+}
+
+/// Events, and how far was looked: beyond the last one where a filter left out the rest.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Page {
+    /// In the order asked for.
+    pub(crate) events: Vec<Recorded>,
+    /// How far was looked (a position; of a stream: a version). A filtered subscription moves its checkpoint by this.
+    pub(crate) scanned: i64,
+    /// The event at `scanned`, where `scanned` is a position that was looked at.
+    pub(crate) anchor: Anchor,
+    /// There is nothing more for now.
+    pub(crate) end: bool,
+}
+
+/// A wish for shards.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    /// The subscription.
+    pub(crate) name: String,
+    /// How many shards it has, for ever.
+    pub(crate) shards: u16,
+    /// Who asks.
+    pub(crate) owner: Uuid,
+    /// How long a lease lasts unless renewed.
+    pub(crate) ttl: Duration,
+    /// Where a new subscription starts.
+    pub(crate) start: Anchor,
+    /// Most shards wanted now.
+    pub(crate) most: u16,
+}
+
+/// A shard that was taken, and where its last owner came to.
+#[derive(Debug, Clone)]
+pub(crate) struct Claimed {
+    /// The right to work on it.
+    pub(crate) lease: Lease,
+    /// Where to go on.
+    pub(crate) checkpoint: Anchor,
+}
+
+/// How far a shard of a subscription is, for operators.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Checkpoint {
+    /// The subscription.
+    pub name: String,
+    /// Its shard.
+    pub shard: u16,
+    /// How far.
+    pub at: Anchor,
+    /// Who holds it, and until when.
+    pub owner: Option<(Uuid, Timestamp)>,
+}
+
+/// Something to be done at a time, in a table because it is far off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timer {
+    /// Unique in its subscription and shard.
+    pub id: String,
+    /// When.
+    pub due: Timestamp,
+    /// What, in the owner's own words.
+    pub payload: Vec<u8>,
+}
+
+#[allow(dead_code, reason = "used by the backends")]
+pub(crate) fn version(of: Option<i64>) -> Version {
+    Version(of.unwrap_or(0))
+}

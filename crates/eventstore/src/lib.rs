@@ -1,0 +1,27 @@
+//! The log: append, read, subscribe, relay; in memory and on SQLite.
+#![allow(dead_code, clippy::todo, reason = "being built")]
+
+mod aggregate;
+mod backend;
+mod error;
+mod event;
+mod lease;
+mod read;
+mod relay;
+mod store;
+mod subscription;
+mod transaction;
+
+pub use aggregate::{Aggregate, ExecuteError, Loaded};
+pub use backend::{Checkpoint, Timer};
+pub use error::{Error, Result};
+pub use event::{
+    Anchor, Append, Batch, Expected, Guard, NewEvent, Position, Receipt, Recorded, StreamId, Tracking, Version,
+};
+pub use lease::Lease;
+pub use read::Read;
+pub use relay::Relay;
+pub use sagamill_bus::{Event, Key};
+pub use store::{AnyDatabase, Database, EventStore, InTransaction};
+pub use subscription::{Feed, From, Progress, ShardBy, Signal, Subscription};
+pub use transaction::Transaction;
