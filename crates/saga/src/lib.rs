@@ -8,6 +8,7 @@ mod error;
 mod participant;
 mod step;
 pub mod test;
+pub mod wire;
 
 pub use command::{Answer, Command, IntoAnswer, Never, RejectionOf, ReplyOf, Undo, UndoResult, Undoes};
 pub use coordinator::{Coordinator, Instance, Outcome, Sagas};
