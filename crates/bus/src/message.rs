@@ -3,15 +3,9 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use uuid::Uuid;
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Error, Headers, Result, headers::name};
-
-/// Names one message for ever, the same on each of its deliveries; a step that asks again sends another message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct MessageId(pub Uuid);
+use crate::{Error, Headers, MessageId, Result, headers::name};
 
 /// Messages of one key are handled in order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,7 +33,7 @@ pub struct Message {
 impl Message {
     /// A message with a new id (UUID v7) and nothing but a payload.
     pub fn new(payload: impl Into<Bytes>) -> Self {
-        Self { id: MessageId(Uuid::now_v7()), key: None, headers: Headers::default(), payload: payload.into() }
+        Self { id: MessageId::random(), key: None, headers: Headers::default(), payload: payload.into() }
     }
     /// A message whose payload is `body` as JSON.
     ///
