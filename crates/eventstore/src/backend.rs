@@ -10,7 +10,11 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::{Anchor, Batch, Lease, Position, Receipt, Recorded, Result, StreamId, Version};
+use crate::{Anchor, Lease, Position, Receipt, Recorded, Result, StreamId, entry::Entry};
+
+/// All that a store needs of a database.
+pub(crate) trait Backend: Log + Desk {}
+impl<T: Log + Desk> Backend for T {}
 
 /// Appends and reads.
 pub(crate) trait Log: Send + Sync + 'static {
@@ -20,19 +24,25 @@ pub(crate) trait Log: Send + Sync + 'static {
     fn log_id(&self) -> Uuid;
     /// Stores batches in one commit. Each succeeds or fails by itself, in their order; an error of the commit itself is
     /// bisected, so that only the culprit fails. The appender gives it a stream at most once per flush.
-    fn flush(&self, batches: Vec<Batch>) -> BoxFuture<'_, Vec<Result<Vec<Receipt>>>>;
+    fn flush(&self, entries: Vec<Entry>) -> BoxFuture<'_, Vec<Result<Vec<Receipt>>>>;
     /// One page.
     fn read(&self, query: Query) -> BoxFuture<'_, Result<Page>>;
     /// The last event.
     fn head(&self) -> BoxFuture<'_, Result<Anchor>>;
     /// The event at a position.
     fn event_at(&self, position: Position) -> BoxFuture<'_, Result<Option<Uuid>>>;
+    /// The first position whose event is of this time or later; that after the head where there is none.
+    fn since(&self, time: Timestamp) -> BoxFuture<'_, Result<Position>>;
     /// Moves when there may be more to read: a hint, never data. Fed by appends of this process and by the bell.
     fn wake(&self) -> watch::Receiver<Position>;
+    /// Wakes the readers of this process, after a commit that the log has not seen.
+    fn ring(&self);
     /// The log's clock: that by which events are stamped, leases end and timers fire.
     fn now(&self) -> Timestamp;
     /// Waits by the log's clock.
     fn sleep_until(&self, due: Timestamp) -> BoxFuture<'_, ()>;
+    /// Ends its threads, after what they are at.
+    fn close(&self) -> BoxFuture<'_, ()>;
 }
 
 /// Who reads what, and how far.
@@ -74,12 +84,52 @@ pub(crate) struct Query {
     pub(crate) published: bool,
     /// Forward: after this position (of a stream: version). Backward: before it; none: from the end.
     pub(crate) after: Option<i64>,
-    /// Forward: up to this position (of a stream: version), included.
+    /// Up to this position (of a stream: version), included; backward: down to it.
     pub(crate) until: Option<i64>,
+    /// Only what is at these positions of the log, both included, whatever `after` and `until` count by.
+    pub(crate) positions: Option<(Position, Position)>,
     /// From the newest to the oldest.
     pub(crate) backward: bool,
     /// Most events in the page.
     pub(crate) limit: usize,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self {
+            stream: None,
+            category: None,
+            names: Vec::new(),
+            published: false,
+            after: None,
+            until: None,
+            positions: None,
+            backward: false,
+            limit: 1_000,
+        }
+    }
+}
+
+impl Query {
+    /// The lowest and the highest number (position; of a stream: version) that it may look at.
+    pub(crate) fn bounds(&self) -> (i64, i64) {
+        if self.backward {
+            (self.until.unwrap_or(1), self.after.map_or(i64::MAX, |after| after - 1))
+        } else {
+            (self.after.unwrap_or(0) + 1, self.until.unwrap_or(i64::MAX))
+        }
+    }
+    /// Whether its filters let an event through.
+    pub(crate) fn wants(&self, event: &Recorded) -> bool {
+        self.category
+            .as_ref()
+            .is_none_or(|category| event.stream.category() == category)
+            && (self.names.is_empty() || self.names.contains(&event.name))
+            && (!self.published || event.topic.is_some())
+            && self
+                .positions
+                .is_none_or(|(low, high)| low <= event.position && event.position <= high)
+    }
 }
 
 /// Events, and how far was looked: beyond the last one where a filter left out the rest.
@@ -144,9 +194,4 @@ pub struct Timer {
     pub due: Timestamp,
     /// What, in the owner's own words.
     pub payload: Vec<u8>,
-}
-
-#[allow(dead_code, reason = "used by the backends")]
-pub(crate) fn version(of: Option<i64>) -> Version {
-    Version(of.unwrap_or(0))
 }

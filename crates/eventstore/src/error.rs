@@ -103,7 +103,10 @@ pub enum Error {
 impl Error {
     /// Whether the same call, with the same ids, may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Conflict { .. } | Self::Unavailable { .. } | Self::Unknown(_) | Self::Database(_))
+        matches!(
+            self,
+            Self::Conflict { .. } | Self::Unavailable { .. } | Self::Unknown(_) | Self::Database(_)
+        )
     }
     /// A failure of the database.
     pub fn database(source: impl Into<BoxError>) -> Self {

@@ -119,10 +119,17 @@ impl NewEvent {
     /// # Errors
     /// [`Error::Codec`](crate::Error::Codec) where serde cannot write it.
     pub fn of<E: sagamill_bus::Event>(event: &E) -> crate::Result<Self> {
-        let (name, payload) = sagamill_bus::codec::encode(event)
-            .map_err(|e| crate::Error::Codec { name: E::NAME.to_owned(), source: std::sync::Arc::new(e) })?;
+        let (name, payload) = sagamill_bus::codec::encode(event).map_err(|e| crate::Error::Codec {
+            name: E::NAME.to_owned(),
+            source: std::sync::Arc::new(e),
+        })?;
         let key = event.key().map(|key| key.0.into_owned());
-        Ok(Self { schema: E::VERSION, topic: E::topic(), key, ..Self::new(name, payload) })
+        Ok(Self {
+            schema: E::VERSION,
+            topic: E::topic(),
+            key,
+            ..Self::new(name, payload)
+        })
     }
 }
 
@@ -181,7 +188,10 @@ pub struct Batch {
 
 impl From<Append> for Batch {
     fn from(append: Append) -> Self {
-        Self { appends: vec![append], ..Self::default() }
+        Self {
+            appends: vec![append],
+            ..Self::default()
+        }
     }
 }
 

@@ -2,10 +2,15 @@
 #![allow(dead_code, clippy::todo, reason = "being built")]
 
 mod aggregate;
+mod appender;
 mod backend;
+mod bell;
+mod entry;
 mod error;
 mod event;
 mod lease;
+mod memory;
+mod metric_definitions;
 mod read;
 mod relay;
 mod store;
@@ -19,9 +24,10 @@ pub use event::{
     Anchor, Append, Batch, Expected, Guard, NewEvent, Position, Receipt, Recorded, StreamId, Tracking, Version,
 };
 pub use lease::Lease;
+pub use memory::{Fault, Memory};
 pub use read::Read;
 pub use relay::Relay;
 pub use sagamill_bus::{Event, Key};
-pub use store::{AnyDatabase, Database, EventStore, InTransaction};
+pub use store::{AnyDatabase, AnyPool, Database, EventStore, InTransaction};
 pub use subscription::{Feed, From, Progress, ShardBy, Signal, Subscription};
 pub use transaction::Transaction;

@@ -1,61 +1,238 @@
 //! Readings: of a stream, or of the whole log, in pages.
 
-use std::{marker::PhantomData, pin::Pin, task};
+use std::{future::poll_fn, pin::Pin, sync::Arc, task, vec};
 
 use bytes::Bytes;
-use futures_core::Stream;
+use futures_core::{Stream, future::BoxFuture, ready};
 use jiff::Timestamp;
 
-use crate::{Position, Recorded, Result};
+use crate::{
+    Error, Event, Position, Recorded, Result,
+    backend::{Backend, Page, Query},
+};
 
 /// A reading of a stream or of the log; a `Stream` of recorded events, fetched in pages. It ends where the log ended when
-/// its last page was read: it does not wait for more.
+/// its last page was read: it does not wait for more. An error ends it.
 #[must_use = "a reading does nothing until it is polled"]
-#[derive(Debug)]
-pub struct Read<E = Bytes>(PhantomData<fn() -> E>);
+pub struct Read<E = Bytes> {
+    backend: Arc<dyn Backend>,
+    decode: fn(Recorded) -> Result<Recorded<E>>,
+    query: Query,
+    from: Position,
+    to: Position,
+    since: Option<Timestamp>,
+    page: usize,
+    /// How many more may be handed out.
+    left: usize,
+    events: vec::IntoIter<Recorded>,
+    state: State,
+}
+
+enum State {
+    /// The first page has not been asked for.
+    New,
+    Fetching(BoxFuture<'static, Result<(Page, Query)>>),
+    /// There is more after the events at hand.
+    More,
+    Ended,
+}
+
+impl<E> std::fmt::Debug for Read<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Read")
+            .field("query", &self.query)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Read {
+    pub(crate) fn new(backend: Arc<dyn Backend>, query: Query) -> Self {
+        Self::with(backend, query, Ok)
+    }
+}
+
+impl<E: Event> Read<E> {
+    pub(crate) fn typed(backend: Arc<dyn Backend>, query: Query) -> Self {
+        Self::with(backend, query, decode)
+    }
+}
 
 impl<E> Read<E> {
+    fn with(backend: Arc<dyn Backend>, query: Query, decode: fn(Recorded) -> Result<Recorded<E>>) -> Self {
+        let (from, to, page, left) = (Position(1), Position(i64::MAX), query.limit, usize::MAX);
+        let (events, state) = (Vec::new().into_iter(), State::New);
+        Self {
+            backend,
+            decode,
+            query,
+            from,
+            to,
+            since: None,
+            page,
+            left,
+            events,
+            state,
+        }
+    }
     /// From the newest to the oldest.
-    pub fn backward(self) -> Self {
+    pub fn backward(mut self) -> Self {
+        self.query.backward = true;
         self
     }
     /// Only this category.
-    pub fn category(self, _category: impl Into<String>) -> Self {
+    pub fn category(mut self, category: impl Into<String>) -> Self {
+        self.query.category = Some(category.into());
         self
     }
     /// Only these types.
-    pub fn types<T: Into<String>>(self, _names: impl IntoIterator<Item = T>) -> Self {
+    pub fn types<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.query.names = names.into_iter().map(Into::into).collect();
+        self
+    }
+    /// Only what has a topic.
+    pub fn published(mut self) -> Self {
+        self.query.published = true;
         self
     }
     /// Only what is at this position of the log or after it.
-    pub fn from(self, _position: Position) -> Self {
+    pub fn from(mut self, position: Position) -> Self {
+        self.from = position.max(Position(1));
         self
     }
     /// Only what is at this position of the log or before it.
-    pub fn to(self, _position: Position) -> Self {
+    pub fn to(mut self, position: Position) -> Self {
+        self.to = position;
         self
     }
     /// Only what was appended at this time or later.
-    pub fn since(self, _time: Timestamp) -> Self {
+    pub fn since(mut self, time: Timestamp) -> Self {
+        self.since = Some(time);
         self
     }
     /// At most so many.
-    pub fn limit(self, _events: usize) -> Self {
+    pub fn limit(mut self, events: usize) -> Self {
+        self.left = events;
         self
     }
-    /// How many events are fetched at once; 1,000 by default.
-    pub fn page(self, _events: usize) -> Self {
+    /// How many events are fetched at once; 1,000 by default, at least 1.
+    pub fn page(mut self, events: usize) -> Self {
+        self.page = events.max(1);
         self
     }
-    /// The next event.
+    /// The next event. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<Recorded<E>>> {
-        todo!()
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// Asks for a page; the first one finds out where to begin.
+    fn fetch(&mut self, first: bool) -> BoxFuture<'static, Result<(Page, Query)>> {
+        let mut query = self.query.clone();
+        query.limit = self.page.min(self.left);
+        let (backend, since, mut from, to) = (self.backend.clone(), self.since, self.from, self.to);
+        Box::pin(async move {
+            if first {
+                if let Some(time) = since {
+                    from = from.max(backend.since(time).await?);
+                }
+                query.begin(from, to);
+            }
+            Ok((backend.read(query.clone()).await?, query))
+        })
+    }
+}
+
+impl Query {
+    /// A range of positions is where a reading of the log begins and ends; of a stream it is one filter more.
+    fn begin(&mut self, from: Position, to: Position) {
+        if self.stream.is_some() {
+            let all = (Position(1), Position(i64::MAX));
+            self.positions = Some((from, to)).filter(|range| *range != all);
+        } else if self.backward {
+            self.after = (to.0 < i64::MAX).then(|| to.0 + 1);
+            self.until = Some(from.0);
+        } else {
+            self.after = Some(from.0 - 1);
+            self.until = Some(to.0);
+        }
     }
 }
 
 impl<E> Stream for Read<E> {
     type Item = Result<Recorded<E>>;
-    fn poll_next(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> task::Poll<Option<Self::Item>> {
-        todo!()
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> task::Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if this.left == 0 {
+                return task::Poll::Ready(None);
+            }
+            if let Some(event) = this.events.next() {
+                this.left -= 1;
+                let event = (this.decode)(event);
+                this.left = if event.is_err() { 0 } else { this.left };
+                return task::Poll::Ready(Some(event));
+            }
+            this.state = match &mut this.state {
+                State::New => State::Fetching(this.fetch(true)),
+                State::More => State::Fetching(this.fetch(false)),
+                State::Ended => return task::Poll::Ready(None),
+                State::Fetching(page) => match ready!(page.as_mut().poll(cx)) {
+                    Ok((page, query)) => {
+                        this.query = Query {
+                            after: Some(page.scanned),
+                            ..query
+                        };
+                        this.events = page.events.into_iter();
+                        if page.end { State::Ended } else { State::More }
+                    }
+                    Err(error) => {
+                        this.left = 0;
+                        return task::Poll::Ready(Some(Err(error)));
+                    }
+                },
+            };
+        }
     }
+}
+
+/// The typed event of a recorded one.
+fn decode<E: Event>(recorded: Recorded) -> Result<Recorded<E>> {
+    let codec = |name: &str, source: Box<dyn std::error::Error + Send + Sync>| Error::Codec {
+        name: name.to_owned(),
+        source: source.into(),
+    };
+    let event = match sagamill_bus::codec::decode::<E>(&recorded.name, &recorded.event) {
+        Some(event) => event.map_err(|e| codec(&recorded.name, e.into()))?,
+        None => return Err(codec(&recorded.name, format!("it is not of `{}`", E::NAME).into())),
+    };
+    let Recorded {
+        position,
+        stream,
+        version,
+        at,
+        id,
+        name,
+        schema,
+        topic,
+        key,
+        correlation,
+        causation,
+        headers,
+        ..
+    } = recorded;
+    Ok(Recorded {
+        position,
+        stream,
+        version,
+        at,
+        id,
+        name,
+        schema,
+        topic,
+        key,
+        correlation,
+        causation,
+        headers,
+        event,
+    })
 }

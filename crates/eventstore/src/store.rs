@@ -1,14 +1,17 @@
 //! One log, as its users see it.
 
-use std::marker::PhantomData;
+use std::{any::Any, marker::PhantomData, sync::Arc};
 
 use futures_core::future::BoxFuture;
 use sagamill_bus::Event;
 use uuid::Uuid;
 
 use crate::{
-    Aggregate, Anchor, Batch, Checkpoint, ExecuteError, Expected, Loaded, NewEvent, Position, Read, Receipt, Result,
-    StreamId, Subscription, Transaction,
+    Anchor, Append, Batch, Checkpoint, Error, Expected, NewEvent, Position, Read, Receipt, Result, StreamId,
+    Subscription,
+    appender::Appender,
+    backend::{Backend, Query},
+    entry::Entry,
 };
 
 /// Stands for "whichever database the URL named".
@@ -23,9 +26,27 @@ pub struct AnyDatabase;
 pub trait Database: Send + Sync + 'static {
     /// sqlx's name of it.
     type Sqlx: sqlx::Database;
+    /// The pool, where a store is on this database.
+    fn pool(database: &AnyPool) -> Option<&sqlx::Pool<Self::Sqlx>>;
 }
 impl Database for sqlx::Sqlite {
     type Sqlx = Self;
+    fn pool(database: &AnyPool) -> Option<&sqlx::Pool<Self>> {
+        match database {
+            AnyPool::Sqlite(pool) => Some(pool),
+            AnyPool::Memory => None,
+        }
+    }
+}
+
+/// The pool beside a store, whichever database it is on.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum AnyPool {
+    /// There is none: the log is in this process's memory.
+    Memory,
+    /// A SQLite file.
+    Sqlite(sqlx::SqlitePool),
 }
 
 /// A transaction that is open: sqlx's own, the store's, or a handler's `Tx`.
@@ -37,7 +58,7 @@ impl Database for sqlx::Sqlite {
 )]
 pub trait InTransaction<D>: Send {
     /// sqlx's connection.
-    type Connection;
+    type Connection: Any + Send;
     /// The connection that the transaction is open on.
     fn connection(&mut self) -> &mut Self::Connection;
 }
@@ -48,13 +69,34 @@ impl<D: sqlx::Database> InTransaction<D> for sqlx::Transaction<'_, D> {
     }
 }
 
-/// One log. Cheap to clone.
-#[derive(Debug)]
-pub struct EventStore<D = AnyDatabase>(PhantomData<D>);
+/// One log. Cheap to clone; the last clone that goes ends its appender and its threads.
+pub struct EventStore<D = AnyDatabase> {
+    inner: Arc<Inner>,
+    database: PhantomData<fn() -> D>,
+}
+
+struct Inner {
+    backend: Arc<dyn Backend>,
+    appender: Appender,
+    pool: AnyPool,
+}
 
 impl<D> Clone for EventStore<D> {
     fn clone(&self) -> Self {
-        Self(PhantomData)
+        Self {
+            inner: self.inner.clone(),
+            database: PhantomData,
+        }
+    }
+}
+
+impl<D> std::fmt::Debug for EventStore<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let backend = &self.inner.backend;
+        f.debug_struct("EventStore")
+            .field("database", &backend.name())
+            .field("log", &backend.log_id())
+            .finish()
     }
 }
 
@@ -62,15 +104,25 @@ impl EventStore {
     /// `memory:`, `sqlite:file.db`; migrates it where needed.
     ///
     /// # Errors
-    /// [`Error::UnknownScheme`](crate::Error::UnknownScheme), [`Error::FeatureOff`](crate::Error::FeatureOff), or what the
-    /// database says.
-    pub async fn connect(_url: &str) -> Result<Self> {
-        todo!()
+    /// [`Error::UnknownScheme`], [`Error::FeatureOff`], or what the database says.
+    pub async fn connect(url: &str) -> Result<Self> {
+        match url.split_once(':').map_or(url, |(scheme, _)| scheme) {
+            "memory" => Ok(Self::memory()),
+            "sqlite" => todo!(),
+            "postgres" | "postgresql" => Err(Error::FeatureOff {
+                scheme: "postgres".to_owned(),
+                feature: "postgres",
+            }),
+            scheme => Err(Error::UnknownScheme {
+                scheme: scheme.to_owned(),
+            }),
+        }
     }
     /// A log in this process's memory, gone with it: for tests, and the model that the others are held against. Its clock
-    /// is tokio's, so it stands still where tokio's is paused.
+    /// is tokio's, so it stands still where tokio's is paused. [`Memory`](crate::Memory) has more: several stores on one
+    /// log, faults, a clock that jumps.
     pub fn memory() -> Self {
-        todo!()
+        crate::Memory::new().open()
     }
 }
 
@@ -78,48 +130,67 @@ impl<D: Database> EventStore<D> {
     /// Opens the log on a pool that is there already, next to the user's own tables; migrates it where needed.
     ///
     /// # Errors
-    /// What the database says; [`Error::Invalid`](crate::Error::Invalid) for a pool on `:memory:`, which the store's own
-    /// threads could not see.
+    /// What the database says; [`Error::Invalid`] for a pool on `:memory:`, which the store's own threads could not see.
     pub async fn open(_pool: sqlx::Pool<D::Sqlx>) -> Result<Self> {
         todo!()
     }
     /// The pool it was opened on.
     pub fn pool(&self) -> &sqlx::Pool<D::Sqlx> {
-        todo!()
-    }
-    /// Begins a transaction for the caller's own tables and `stage_in`, in fair turn with all other writers of this process;
-    /// its commit rings the bell. The pool's own `begin` works too, but has no place in the queue.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn begin(&self) -> Result<Transaction<D>> {
-        todo!()
+        D::pool(&self.inner.pool).expect("invariant: a store is of the database that its pool is of")
     }
 }
 
 impl<D> EventStore<D> {
+    pub(crate) fn over(backend: Arc<dyn Backend>, pool: AnyPool) -> Self {
+        let appender = Appender::new(backend.clone());
+        Self {
+            inner: Arc::new(Inner {
+                backend,
+                appender,
+                pool,
+            }),
+            database: PhantomData,
+        }
+    }
+    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.inner.backend
+    }
     /// Appends typed events; returns when they are durable. Idempotent only by event id, which is new here: to be able to
-    /// append again after [`Error::Unknown`](crate::Error::Unknown), use [`commit`](Self::commit) with ids of one's own.
+    /// append again after [`Error::Unknown`], use [`commit`](Self::commit) with ids of one's own.
     ///
     /// # Errors
-    /// [`Error::Conflict`](crate::Error::Conflict) where the stream is not as expected; limits; the database.
+    /// [`Error::Conflict`] where the stream is not as expected; limits; the database.
     pub async fn append<E: Event>(
         &self,
-        _stream: impl Into<StreamId>,
-        _expected: Expected,
-        _events: impl IntoIterator<Item = E>,
+        stream: impl Into<StreamId>,
+        expected: Expected,
+        events: impl IntoIterator<Item = E>,
     ) -> Result<Receipt> {
-        todo!()
+        let events = events
+            .into_iter()
+            .map(|event| NewEvent::of(&event))
+            .collect::<Result<_>>()?;
+        let receipts = self
+            .commit(Append {
+                stream: stream.into(),
+                expected,
+                events,
+            })
+            .await?;
+        Ok(receipts[0])
     }
     /// Appends to one or several streams, all or nothing, idempotent by the events' ids: a repeat gets the first receipts
     /// again, also where the expectation holds no longer. One receipt for each append. Group commit: many callers share
-    /// one commit, and a culprit fails alone.
+    /// one commit, and a culprit fails alone. Dropped while it waits, it may still be stored.
     ///
     /// # Errors
-    /// As [`append`](Self::append), and [`Error::Guarded`](crate::Error::Guarded), [`Error::Fenced`](crate::Error::Fenced),
-    /// [`Error::IdReused`](crate::Error::IdReused).
-    pub async fn commit(&self, _batch: impl Into<Batch> + Send) -> Result<Vec<Receipt>> {
-        todo!()
+    /// As [`append`](Self::append), and [`Error::Guarded`], [`Error::Fenced`], [`Error::IdReused`].
+    pub async fn commit(&self, batch: impl Into<Batch> + Send) -> Result<Vec<Receipt>> {
+        let entry = Entry::new(batch.into())?;
+        if entry.batch.appends.is_empty() && entry.batch.tracking.is_none() {
+            return Ok(Vec::new());
+        }
+        self.inner.appender.append(entry).await
     }
     /// Writes events down in the caller's transaction: they exist if and only if it commits, and get their positions then.
     /// This is the way to join; it is for facts, so it expects nothing of the stream. An event whose id is in the log
@@ -142,63 +213,63 @@ impl<D> EventStore<D> {
     ) -> BoxFuture<'a, Result<()>> {
         todo!()
     }
-    /// Says that a transaction with staged events has been committed by other means than [`Transaction::commit`]: readers
-    /// of this process look at once.
+    /// Says that a transaction with staged events has been committed by other means than
+    /// [`Transaction::commit`](crate::Transaction::commit): readers of this process look at once.
     pub fn ring(&self) {
-        todo!()
+        self.inner.backend.ring();
     }
     /// Reads one stream, as bytes.
-    pub fn read(&self, _stream: impl Into<StreamId>) -> Read {
-        todo!()
+    pub fn read(&self, stream: impl Into<StreamId>) -> Read {
+        Read::new(
+            self.inner.backend.clone(),
+            Query {
+                stream: Some(stream.into()),
+                ..Query::default()
+            },
+        )
     }
-    /// Reads one stream, as typed events; one of another type is [`Error::Codec`](crate::Error::Codec).
-    pub fn read_as<E: Event>(&self, _stream: impl Into<StreamId>) -> Read<E> {
-        todo!()
+    /// Reads one stream, as typed events; one of another type is [`Error::Codec`].
+    pub fn read_as<E: Event>(&self, stream: impl Into<StreamId>) -> Read<E> {
+        Read::typed(
+            self.inner.backend.clone(),
+            Query {
+                stream: Some(stream.into()),
+                ..Query::default()
+            },
+        )
     }
     /// Reads the whole log, in commit order.
     pub fn read_all(&self) -> Read {
-        todo!()
+        Read::new(self.inner.backend.clone(), Query::default())
     }
     /// The last event.
     ///
     /// # Errors
     /// What the database says.
     pub async fn head(&self) -> Result<Anchor> {
-        todo!()
+        self.inner.backend.head().await
     }
     /// Names this log for ever.
     pub fn log_id(&self) -> Uuid {
-        todo!()
+        self.inner.backend.log_id()
     }
     /// Waits until there is something after this position. A hint: it may return early.
-    pub async fn wait_for(&self, _after: Position) {
-        todo!()
+    pub async fn wait_for(&self, after: Position) {
+        // Listening comes first: what is appended between the look and the wait rings.
+        let mut bell = self.inner.backend.wake();
+        if self.inner.backend.head().await.is_ok_and(|head| head.position > after) {
+            return;
+        }
+        // The bell lives as long as the backend, which is held here.
+        let _ = bell.changed().await;
     }
     /// The log's clock.
     pub fn now(&self) -> jiff::Timestamp {
-        todo!()
+        self.inner.backend.now()
     }
     /// Waits by the log's clock.
-    pub async fn sleep_until(&self, _due: jiff::Timestamp) {
-        todo!()
-    }
-    /// Loads an aggregate from its events.
-    ///
-    /// # Errors
-    /// [`Error::Codec`](crate::Error::Codec) for an event that does not fit its type; the database.
-    pub async fn load<A: Aggregate>(&self, _id: impl ToString) -> Result<Loaded<A>> {
-        todo!()
-    }
-    /// Loads, decides, appends; again when somebody else came first.
-    ///
-    /// # Errors
-    /// [`ExecuteError::Refused`] is the aggregate's own no.
-    pub async fn execute<A: Aggregate>(
-        &self,
-        _id: impl ToString,
-        _command: A::Command,
-    ) -> Result<Option<Receipt>, ExecuteError<A::Error>> {
-        todo!()
+    pub async fn sleep_until(&self, due: jiff::Timestamp) {
+        self.inner.backend.sleep_until(due).await;
     }
     /// A named subscription.
     pub fn subscribe(&self, _name: impl Into<String>) -> Subscription {
@@ -209,7 +280,7 @@ impl<D> EventStore<D> {
     /// # Errors
     /// What the database says.
     pub async fn checkpoints(&self) -> Result<Vec<Checkpoint>> {
-        todo!()
+        self.inner.backend.checkpoints().await
     }
     /// Where a diverged subscription goes on: at the last anchor that it shares with this log. What was read after it and
     /// is not in this log is lost; what is in this log is read again.
@@ -221,10 +292,27 @@ impl<D> EventStore<D> {
     }
     /// Forgets which database it is, for whoever takes any store.
     pub fn any(&self) -> EventStore {
-        EventStore(PhantomData)
+        EventStore {
+            inner: self.inner.clone(),
+            database: PhantomData,
+        }
     }
-    /// Stops the appender and the store's own threads, after what they are at.
+    /// The same store as one of this database, where it is on it: `store.on::<sqlx::Sqlite>()` can begin a transaction,
+    /// whether it was opened by URL or on a pool.
+    pub fn on<B: Database>(&self) -> Option<EventStore<B>> {
+        B::pool(&self.inner.pool).map(|_| EventStore {
+            inner: self.inner.clone(),
+            database: PhantomData,
+        })
+    }
+    /// The pool beside the log: the one it was opened on, or its own where a URL was given.
+    pub fn database(&self) -> &AnyPool {
+        &self.inner.pool
+    }
+    /// Stops the appender and the store's own threads, after what they are at. Appends after it are
+    /// [`Error::ShutDown`].
     pub async fn close(&self) {
-        todo!()
+        self.inner.appender.close().await;
+        self.inner.backend.close().await;
     }
 }

@@ -1,0 +1,54 @@
+//! The memory log's clock: tokio's, so that it stands still where tokio's is paused, and can be made to jump.
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::{sync::watch, time::Instant};
+
+#[derive(Debug)]
+pub(super) struct Clock {
+    start: Timestamp,
+    began: Instant,
+    /// Microseconds that it has been moved by, either way.
+    jumped: AtomicI64,
+    jumps: watch::Sender<()>,
+}
+
+impl Clock {
+    pub(super) fn starting_at(start: Timestamp) -> Self {
+        Self {
+            start,
+            began: Instant::now(),
+            jumped: AtomicI64::new(0),
+            jumps: watch::Sender::new(()),
+        }
+    }
+    /// In whole microseconds, as the databases keep it.
+    pub(super) fn now(&self) -> Timestamp {
+        let elapsed = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let micros = self.start.as_microsecond() + elapsed + self.jumped.load(Ordering::SeqCst);
+        Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
+    }
+    pub(super) fn jump(&self, by: SignedDuration) {
+        let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        self.jumped.fetch_add(micros, Ordering::SeqCst);
+        self.jumps.send_modify(|()| ());
+    }
+    pub(super) async fn sleep_until(&self, due: Timestamp) {
+        let mut jumps = self.jumps.subscribe();
+        loop {
+            let left = due.duration_since(self.now());
+            let Ok(left) = Duration::try_from(left) else { return };
+            if left.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left) => (),
+                _ = jumps.changed() => (),
+            }
+        }
+    }
+}

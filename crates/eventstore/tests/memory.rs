@@ -1,0 +1,52 @@
+//! What only a log in memory can be asked: clocks that jump, faults, tails that are lost.
+use sagamill_eventstore::{Append, Error, Expected, Fault, Memory, NewEvent, Position};
+
+fn append(stream: &str, expected: Expected) -> Append {
+    Append {
+        stream: stream.into(),
+        expected,
+        events: vec![NewEvent::new("noted", "1")],
+    }
+}
+
+#[tokio::test]
+async fn an_append_whose_outcome_is_unknown_is_repeated_under_its_ids() {
+    let memory = Memory::new();
+    let mut faults = vec![Fault::LostAfter, Fault::LostBefore, Fault::Refused].into_iter();
+    memory.on_flush(move |_| faults.next().unwrap_or_default());
+    let store = memory.open();
+    let first = append("note-1", Expected::NoStream);
+    assert!(matches!(store.commit(first.clone()).await, Err(Error::Unknown(_))));
+    assert_eq!(store.head().await.unwrap().position, Position(1));
+    let second = append("note-2", Expected::NoStream);
+    assert!(matches!(store.commit(second.clone()).await, Err(Error::Unknown(_))));
+    assert!(matches!(
+        store.commit(second.clone()).await,
+        Err(Error::Unavailable { .. })
+    ));
+    assert_eq!(store.head().await.unwrap().position, Position(1));
+    let repeated = store.commit(first).await.unwrap();
+    assert!(repeated[0].repeated);
+    assert_eq!(repeated[0].first, Position(1));
+    assert!(!store.commit(second).await.unwrap()[0].repeated);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_stands_still_with_tokios_and_jumps_when_told() {
+    let memory = Memory::new();
+    let store = memory.open();
+    let began = store.now();
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert_eq!(store.now().duration_since(began), jiff::SignedDuration::from_secs(60));
+    let hour = jiff::SignedDuration::from_hours(1);
+    let due = store.now().checked_add(hour).unwrap();
+    let started = tokio::time::Instant::now();
+    let (slept, ()) = tokio::join!(
+        async {
+            store.sleep_until(due).await;
+            started.elapsed()
+        },
+        async { memory.jump(hour) }
+    );
+    assert_eq!(slept, std::time::Duration::ZERO);
+}
