@@ -1,8 +1,8 @@
 //! The attributes of a message: CloudEvents, trace context, Sagamill's own, and the user's.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Names of the headers that Sagamill reads or writes itself.
 ///
@@ -40,37 +40,45 @@ pub mod name {
     pub const TRACEPARENT: &str = "traceparent";
 }
 
+type Map = BTreeMap<Cow<'static, str>, String>;
+
 /// CloudEvents attributes, `traceparent`, and the user's own. Names are unique; setting one again replaces it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Headers(BTreeMap<Cow<'static, str>, String>);
+///
+/// Clones share what they hold until one of them is changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers(Arc<Map>);
 
 impl Headers {
     /// No headers.
+    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
     /// The value of a header.
+    #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
     /// Sets a header, in place of one of the same name.
     pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
-        self.0.insert(name.into(), value.into());
+        Arc::make_mut(&mut self.0).insert(name.into(), value.into());
     }
     /// Takes a header out.
     pub fn remove(&mut self, name: &str) -> Option<String> {
-        self.0.remove(name)
+        // Asked first, so that nothing is copied for a header that is not there.
+        self.0.contains_key(name).then(|| Arc::make_mut(&mut self.0).remove(name))?
     }
     /// All headers, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value.as_str()))
     }
     /// How many there are.
+    #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
     /// Whether there are none.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -78,6 +86,17 @@ impl Headers {
 
 impl<N: Into<Cow<'static, str>>, V: Into<String>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(headers: I) -> Self {
-        Self(headers.into_iter().map(|(n, v)| (n.into(), v.into())).collect())
+        Self(Arc::new(headers.into_iter().map(|(n, v)| (n.into(), v.into())).collect()))
+    }
+}
+
+impl Serialize for Headers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Map::deserialize(deserializer).map(|map| Self(Arc::new(map)))
     }
 }

@@ -12,19 +12,22 @@ mod message;
 mod retry;
 mod router;
 mod settlement;
+mod topic;
+mod trace_context;
 mod transport;
 
 pub use bus::{Bus, Group, Transports};
 pub use delivery::{Delivery, Settle, Settlement};
 pub use headers::Headers;
-pub use error::{BoxError, Error, HandlerError, Result};
+pub use error::{BoxError, Error, ErrorClass, HandlerError, Result};
 pub use handler::{Attempt, Context, FromContext, FromRef, Json, Provides, State};
 pub use handler::{Extract, ExtractError, Handler, Input};
 pub use id::MessageId;
-pub use message::{Event, Key, Message, Topic};
+pub use message::{Event, Key, Message, limit};
 pub use retry::Retry;
 pub use router::{Incoming, Route, RouteLayer, Router};
-pub use settlement::{Emit, IntoSettlement};
+pub use settlement::{Emit, Emitter, IntoSettlement};
+pub use topic::Topic;
 pub use transport::{Capabilities, Deliveries, HOLD_MAX, Order, OrderScope, Receipt, Start, Subscribe, Transport};
 
 /// What nearly every user of the bus imports.

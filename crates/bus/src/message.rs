@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Error, Headers, MessageId, Result, headers::name};
+use crate::{Error, Headers, MessageId, Result, Topic, headers::name};
 
 /// Messages of one key are handled in order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +15,16 @@ impl<T: ToString> From<T> for Key {
     fn from(key: T) -> Self {
         Self(Cow::Owned(key.to_string()))
     }
+}
+
+/// What every transport carries; checked before a message is published.
+pub mod limit {
+    /// The most bytes of a payload: 1 MiB.
+    pub const PAYLOAD: usize = 1 << 20;
+    /// The most headers of one message.
+    pub const HEADERS: usize = 64;
+    /// The most bytes of one header, its name and its value together: 8 KiB and a name of 255.
+    pub const HEADER: usize = (8 << 10) + 255;
 }
 
 /// One message, in memory whole.
@@ -59,30 +69,12 @@ impl Message {
         self.headers.set(name, value);
         self
     }
-}
-
-/// Where messages are published; the transport maps it to its topic, subject, queue or table.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Topic(Cow<'static, str>);
-
-impl From<&'static str> for Topic {
-    fn from(name: &'static str) -> Self {
-        Self(Cow::Borrowed(name))
-    }
-}
-impl From<String> for Topic {
-    fn from(name: String) -> Self {
-        Self(Cow::Owned(name))
-    }
-}
-impl AsRef<str> for Topic {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-impl std::fmt::Display for Topic {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+    /// Whether every transport carries it.
+    pub(crate) fn check(&self) -> Result<()> {
+        let fits = |part, size, max| if size > max { Err(Error::TooLarge { part, size, max }) } else { Ok(()) };
+        fits("payload", self.payload.len(), limit::PAYLOAD)?;
+        fits("number of headers", self.headers.len(), limit::HEADERS)?;
+        self.headers.iter().try_for_each(|(name, value)| fits("header", name.len() + value.len(), limit::HEADER))
     }
 }
 
