@@ -1,0 +1,46 @@
+//! `cargo xtask bench`: builds the measurements as a release, without link-time optimization, and runs them.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Context as _;
+
+/// What is measured, and how it is shown.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// One case, or the first part of its name; all where it is left out
+    name: Option<String>,
+    /// The store that the cases run on
+    #[arg(long, default_value = "sqlite", value_parser = ["sqlite", "postgres"])]
+    store: String,
+    /// How long each round of a case runs
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// One JSON object a line, or a table
+    #[arg(short, long, default_value = "table", value_parser = ["json", "table"])]
+    output: String,
+}
+
+/// Runs them; their exit code is this one's.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let mut command = Command::new(env!("CARGO"));
+    command.args([
+        "run",
+        "--quiet",
+        "--profile",
+        "bench",
+        "--package",
+        "sagamill-bench",
+        "--",
+    ]);
+    command.args(&args.name);
+    command.args(["--store", &args.store, "--output", &args.output]);
+    if let Some(seconds) = args.seconds {
+        command.arg("--seconds").arg(seconds.to_string());
+    }
+    let status = command.status().context("cannot start cargo")?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

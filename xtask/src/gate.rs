@@ -1,0 +1,69 @@
+//! `cargo xtask test`: every step that a change must pass, in the order in which mistakes are cheapest to find.
+
+use std::process::ExitCode;
+
+use crate::{
+    count::Count,
+    feature,
+    step::{Outcome, Step},
+};
+
+/// How long the long tests run in the gate; set a variable to run one longer.
+const CRASH: &[(&str, &str)] = &[("SAGAMILL_KILLS", "40")];
+const SIMULATION: &[(&str, &str)] = &[("SAGAMILL_SEEDS", "400")];
+
+fn steps() -> anyhow::Result<Vec<Step>> {
+    Ok(vec![
+        Step::new("format", "fmt --all --check"),
+        Step::new("lint", "clippy --workspace --all-targets --all-features -- -D warnings"),
+        Step::new("documentation", "doc --no-deps --workspace").env(&[("RUSTDOCFLAGS", "-Dwarnings")]),
+        Step::calls("features", feature::calls()?),
+        // Without the feature `failpoints`: kill points are compiled into the crash test's own step alone.
+        Step::new("tests", "test --workspace --all-targets --no-fail-fast").env(SIMULATION),
+        Step::new("doc tests", "test --workspace --doc --no-fail-fast"),
+        Step::new(
+            "crash",
+            "test --package sagamill-cli --features failpoints --test crash",
+        )
+        .env(CRASH),
+    ])
+}
+
+/// Runs the steps until one fails, then says what ran.
+pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    let mut outcomes = Vec::new();
+    for step in steps()? {
+        outcomes.push(step.run()?);
+        if outcomes.last().is_some_and(|outcome| !outcome.ok) {
+            break;
+        }
+    }
+    report(&outcomes);
+    let ok = outcomes.iter().all(|outcome| outcome.ok);
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn report(outcomes: &[Outcome]) {
+    println!();
+    let mut total = Count::default();
+    for outcome in outcomes {
+        total += outcome.count;
+        let verdict = if outcome.ok { "ok" } else { "FAILED" };
+        print!(
+            "{:<14} {verdict:<7} {:>6.1} s",
+            outcome.name,
+            outcome.took.as_secs_f64()
+        );
+        if !outcome.count.is_zero() {
+            print!("   {}", outcome.count);
+        }
+        if outcome.count.ignored > 0 {
+            print!(", {} ignored", outcome.count.ignored);
+        }
+        for (name, value) in &outcome.settings {
+            print!("   {name}={value}");
+        }
+        println!();
+    }
+    println!("\n{total}");
+}

@@ -1,0 +1,110 @@
+//! One step of the gate: cargo calls, their time, and the tests they ran.
+
+use std::{
+    io::{BufRead, BufReader, Write, stdout},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+
+use crate::count::Count;
+
+/// Some calls of cargo under one name.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    /// The arguments of each call, in their order.
+    pub(crate) calls: Vec<Vec<String>>,
+    /// Environment variables, unless the caller has set them.
+    pub(crate) env: &'static [(&'static str, &'static str)],
+}
+
+/// How a step went.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) name: &'static str,
+    pub(crate) ok: bool,
+    pub(crate) took: Duration,
+    pub(crate) count: Count,
+    /// The settings it ran with.
+    pub(crate) settings: Vec<(&'static str, String)>,
+}
+
+impl Step {
+    /// One call, its arguments parted by blanks.
+    pub(crate) fn new(name: &'static str, call: &str) -> Self {
+        Self {
+            name,
+            calls: vec![words(call)],
+            env: &[],
+        }
+    }
+    /// Several calls.
+    pub(crate) fn calls(name: &'static str, calls: Vec<Vec<String>>) -> Self {
+        Self { name, calls, env: &[] }
+    }
+    /// With environment variables, unless the caller has set them.
+    pub(crate) fn env(self, env: &'static [(&'static str, &'static str)]) -> Self {
+        Self { env, ..self }
+    }
+
+    /// Runs the calls until one fails.
+    pub(crate) fn run(&self) -> anyhow::Result<Outcome> {
+        println!("==> {}", self.name);
+        let begun = Instant::now();
+        let settings: Vec<_> = self
+            .env
+            .iter()
+            .map(|&(name, value)| (name, setting(name, value)))
+            .collect();
+        let mut count = Count::default();
+        let mut ok = true;
+        for call in &self.calls {
+            ok = cargo(call, &settings, &mut count)?;
+            if !ok {
+                println!("failed: cargo {}", call.join(" "));
+                break;
+            }
+        }
+        if !ok && count.failed == 0 {
+            // A compile error or a test process that died has no result line; it is a failure all the same.
+            count.failed = 1;
+        }
+        Ok(Outcome {
+            name: self.name,
+            ok,
+            took: begun.elapsed(),
+            count,
+            settings,
+        })
+    }
+}
+
+fn words(call: &str) -> Vec<String> {
+    call.split_whitespace().map(str::to_owned).collect()
+}
+
+fn setting(name: &str, default: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| default.to_owned())
+}
+
+/// Runs cargo, passes its output on, and adds up the tests it reports.
+fn cargo(args: &[String], env: &[(&'static str, String)], count: &mut Count) -> anyhow::Result<bool> {
+    let mut child = Command::new(env!("CARGO"))
+        .args(args)
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let output = child.stdout.take().context("cargo has no standard output")?;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.context("cannot read what cargo says")?;
+        let text = String::from_utf8_lossy(&line);
+        if let Some(found) = Count::parse(&text) {
+            *count += found;
+        }
+        writeln!(stdout(), "{text}").context("cannot pass on what cargo says")?;
+    }
+    Ok(child.wait().context("cannot wait for cargo")?.success())
+}
