@@ -3,8 +3,10 @@
 #![allow(dead_code, clippy::todo, missing_docs, missing_debug_implementations, reason = "being built")]
 mod command;
 mod coordinator;
+pub mod core;
 mod definition;
 mod error;
+mod local;
 mod participant;
 mod step;
 pub mod test;
@@ -13,18 +15,19 @@ pub mod wire;
 pub use command::{Answer, Command, IntoAnswer, Never, RejectionOf, ReplyOf, Undo, UndoResult, Undoes};
 pub use coordinator::{Coordinator, Instance, Outcome, Sagas};
 pub use definition::{
-    AfterPivot, AtPivot, BeforePivot, Compensatable, Definition, Parallel, PivotAhead, Retriable, Saga,
+    AfterPivot, AtPivot, BARRIER_RETENTION, BeforePivot, Compensatable, Definition, NAME_BYTES_MAX, NOT_AFTER, PivotAhead,
+    Retriable, Saga,
 };
 pub use error::{Error, Result};
 pub use participant::{Participant, Request, SagaContext, Transacts, Tx};
 pub use sagamill_bus::{self as bus, Bus, Event, HandlerError, Retry, State};
 pub use sagamill_eventstore::{self as eventstore, EventStore};
-pub use step::{Call, Child, Data, Local, LocalContext, NoUndo, Plain, Signal, Step, TakesReply};
-pub use step::{call, child, local, signal, sleep};
+pub use local::LocalContext;
+pub use step::{BACKOFF, Call, DOUBT_ATTEMPTS, Data, Local, LocalRun, NoUndo, Plain, Step, TIMEOUT, TakesReply, call, local};
 
 /// What nearly every user of sagas imports.
 pub mod prelude {
     pub use crate::Answer::{self, Done, Rejected};
     pub use crate::{Bus, Command, Coordinator, Definition, Event, EventStore, HandlerError, Outcome, Participant};
-    pub use crate::{Retry, Saga, SagaContext, Sagas, State, Tx, Undo, call, child, local, signal, sleep};
+    pub use crate::{Retry, Saga, SagaContext, Sagas, State, Tx, Undo, call, local};
 }

@@ -1,0 +1,1 @@
+//! What a saga does next once an event has changed where it is.
