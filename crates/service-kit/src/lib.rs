@@ -1,1 +1,23 @@
-//! Service kit.
+//! What every service needs around its logic: logs, metrics, health, shutdown, limits, errors that clients can read.
+//!
+//! Beside the services and the command line, this is the only crate that reads the environment.
+
+mod database;
+mod health;
+mod intake;
+mod logging;
+mod measurement;
+mod problem;
+mod process;
+mod serve;
+mod shutdown;
+
+pub use database::open_sqlite;
+pub use health::{Check, Health};
+pub use intake::{ApiJson, BODY_LIMIT, Intake};
+pub use logging::{LogError, LogFormat, start_logging};
+pub use measurement::{Metrics, MetricsError};
+pub use problem::Problem;
+pub use process::{Process, ProcessError};
+pub use serve::{Frontdoor, serve};
+pub use shutdown::Shutdown;

@@ -24,7 +24,10 @@ pub struct BooksError {
 impl BooksError {
     /// Of this service, for this reason.
     pub fn new(service: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { service, source: source.into() }
+        Self {
+            service,
+            source: source.into(),
+        }
     }
 }
 
@@ -133,7 +136,9 @@ impl AuthorizationState {
     }
     /// From what is stored.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Authorized, Self::Captured, Self::Voided].into_iter().find(|state| state.as_str() == text)
+        [Self::Authorized, Self::Captured, Self::Voided]
+            .into_iter()
+            .find(|state| state.as_str() == text)
     }
 }
 
@@ -182,6 +187,8 @@ impl ShipmentState {
     }
     /// From what is stored.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Booked, Self::Dispatched, Self::Cancelled].into_iter().find(|state| state.as_str() == text)
+        [Self::Booked, Self::Dispatched, Self::Cancelled]
+            .into_iter()
+            .find(|state| state.as_str() == text)
     }
 }

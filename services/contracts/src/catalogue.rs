@@ -28,7 +28,12 @@ pub enum Delivery {
 }
 
 const fn parcel(sku: &'static str, price: i64, stock: u32) -> Article {
-    Article { sku, price: Money::minor(price), stock, delivery: Delivery::Parcel }
+    Article {
+        sku,
+        price: Money::minor(price),
+        stock,
+        delivery: Delivery::Parcel,
+    }
 }
 
 /// All articles. Three of them fail by design, each at another step: the samovar is sold out, the golden teapot costs more
@@ -41,7 +46,12 @@ pub const CATALOGUE: &[Article] = &[
     parcel("kettle", 4_900, 1_000_000),
     parcel("golden-teapot", 640_000, 1_000_000),
     parcel("samovar", 18_900, 0),
-    Article { sku: "urn", price: Money::minor(32_500), stock: 1_000_000, delivery: Delivery::Freight },
+    Article {
+        sku: "urn",
+        price: Money::minor(32_500),
+        stock: 1_000_000,
+        delivery: Delivery::Freight,
+    },
 ];
 
 /// The article of this name.

@@ -1,0 +1,109 @@
+//! `/livez` and `/readyz`.
+
+use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+/// How long one check may take before it counts as failed.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+type Checking = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// One thing that must work before requests are welcome.
+#[derive(Clone)]
+pub struct Check(Arc<dyn Fn() -> Checking + Send + Sync>);
+
+impl Check {
+    /// Ready when the future is `Ok`; the error is shown to whoever asks.
+    pub fn new<F, Fut>(check: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        Self(Arc::new(move || Box::pin(check())))
+    }
+    /// Ready when the database answers.
+    pub fn database(pool: &sqlx::SqlitePool) -> Self {
+        let pool = pool.clone();
+        Self::new(move || {
+            let pool = pool.clone();
+            async move {
+                sqlx::query("select 1")
+                    .execute(&pool)
+                    .await
+                    .map(drop)
+                    .map_err(|error| error.to_string())
+            }
+        })
+    }
+    async fn run(&self) -> Result<(), String> {
+        let checked = tokio::time::timeout(CHECK_TIMEOUT, (self.0)()).await;
+        checked.unwrap_or_else(|_| Err(format!("no answer within {} s", CHECK_TIMEOUT.as_secs())))
+    }
+}
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Check")
+    }
+}
+
+/// Whether this process lives, and whether it is ready. A dependency that is down makes it not ready, never dead.
+#[derive(Debug, Clone)]
+pub struct Health {
+    draining: CancellationToken,
+    checks: BTreeMap<&'static str, Check>,
+}
+
+impl Health {
+    /// Not ready any more as soon as `draining` is cancelled.
+    pub fn new(draining: CancellationToken) -> Self {
+        Self {
+            draining,
+            checks: BTreeMap::new(),
+        }
+    }
+    /// Adds a check under a name.
+    #[must_use]
+    pub fn check(mut self, name: &'static str, check: Check) -> Self {
+        self.checks.insert(name, check);
+        self
+    }
+    /// The two routes.
+    pub fn routes(self) -> Router {
+        Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .with_state(Arc::new(self))
+    }
+}
+
+/// Answered by the event loop itself: whoever gets an answer has its proof.
+async fn livez() -> &'static str {
+    "ok"
+}
+
+async fn readyz(State(health): State<Arc<Health>>) -> Response {
+    let mut failed = BTreeMap::new();
+    if health.draining.is_cancelled() {
+        failed.insert("process", "is draining".to_owned());
+    }
+    for (name, check) in &health.checks {
+        if let Err(why) = check.run().await {
+            failed.insert(name, why);
+        }
+    }
+    let status = if failed.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(json!({ "ready": failed.is_empty(), "failed": failed }))).into_response()
+}

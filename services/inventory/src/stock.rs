@@ -1,0 +1,228 @@
+//! The domain: stock never falls below zero, and what is set aside is given back whole.
+
+use jiff::Timestamp;
+use sagamill::saga::Answer::{self, Done, Rejected};
+use shop_contracts::{CATALOGUE, Line, OrderId, OutOfStock, Reserved, Sku};
+use sqlx::{SqliteConnection, SqlitePool};
+use uuid::Uuid;
+
+/// Makes the tables where they are missing, and fills the shelves once.
+pub(crate) async fn migrate(pool: &SqlitePool) -> Result<(), sqlx::Error> {
+    let mut tx = pool.begin().await?;
+    sqlx::raw_sql(include_str!("migrations/001-stock.sql"))
+        .execute(&mut *tx)
+        .await?;
+    for article in CATALOGUE {
+        sqlx::query("insert into stock (sku, initial, available) values ($1, $2, $2) on conflict do nothing")
+            .bind(article.sku)
+            .bind(i64::from(article.stock))
+            .execute(&mut *tx)
+            .await?;
+    }
+    tx.commit().await
+}
+
+/// Sets all lines aside, or nothing: where a line is short, the caller rolls back what this has done.
+pub(crate) async fn reserve(
+    connection: &mut SqliteConnection,
+    effect: Uuid,
+    order: &OrderId,
+    lines: &[Line],
+) -> Result<Answer<Reserved, OutOfStock>, sqlx::Error> {
+    sqlx::query("insert into reservation (effect, order_id, reserved_at) values ($1, $2, $3)")
+        .bind(effect.to_string())
+        .bind(order.as_str())
+        .bind(Timestamp::now().to_string())
+        .execute(&mut *connection)
+        .await?;
+    for line in lines {
+        if let Some(short) = take(connection, line).await? {
+            return Ok(Rejected(short));
+        }
+        sqlx::query("insert into reservation_line (effect, sku, quantity) values ($1, $2, $3)")
+            .bind(effect.to_string())
+            .bind(line.sku.as_str())
+            .bind(i64::from(line.quantity.get()))
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(Done(Reserved { reservation: effect }))
+}
+
+async fn take(connection: &mut SqliteConnection, line: &Line) -> Result<Option<OutOfStock>, sqlx::Error> {
+    let taken = sqlx::query("update stock set available = available - $1 where sku = $2 and available >= $1")
+        .bind(i64::from(line.quantity.get()))
+        .bind(line.sku.as_str())
+        .execute(&mut *connection)
+        .await?;
+    if taken.rows_affected() == 1 {
+        return Ok(None);
+    }
+    let left: Option<i64> = sqlx::query_scalar("select available from stock where sku = $1")
+        .bind(line.sku.as_str())
+        .fetch_optional(&mut *connection)
+        .await?;
+    let available = left.and_then(|left| u32::try_from(left).ok()).unwrap_or(0);
+    Ok(Some(OutOfStock {
+        sku: Sku::from(line.sku.as_str()),
+        available,
+    }))
+}
+
+/// Gives a reservation's stock back, once.
+pub(crate) async fn release(connection: &mut SqliteConnection, reservation: Uuid) -> Result<(), sqlx::Error> {
+    let released = sqlx::query("update reservation set released_at = $1 where effect = $2 and released_at is null")
+        .bind(Timestamp::now().to_string())
+        .bind(reservation.to_string())
+        .execute(&mut *connection)
+        .await?;
+    if released.rows_affected() == 0 {
+        return Ok(());
+    }
+    sqlx::query(
+        "update stock set available = available + line.quantity
+         from reservation_line as line where line.effect = $1 and line.sku = stock.sku",
+    )
+    .bind(reservation.to_string())
+    .execute(&mut *connection)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sagamill_service_kit::open_sqlite;
+    use shop_contracts::{InventoryBooks, Quantity, StockBook};
+
+    use super::*;
+    use crate::books::Books;
+
+    struct Shelves {
+        pool: SqlitePool,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Shelves {
+        async fn open() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let pool = open_sqlite(&directory.path().join("inventory.db")).await.unwrap();
+            migrate(&pool).await.unwrap();
+            Self {
+                pool,
+                _directory: directory,
+            }
+        }
+        /// As the library does: commits what is done, rolls back what is rejected.
+        async fn reserve(&self, effect: Uuid, lines: &[Line]) -> Answer<Reserved, OutOfStock> {
+            let mut tx = self.pool.begin().await.unwrap();
+            let answer = reserve(&mut tx, effect, &OrderId::numbered(1), lines).await.unwrap();
+            match &answer {
+                Done(_) => tx.commit().await.unwrap(),
+                Rejected(_) => tx.rollback().await.unwrap(),
+            }
+            answer
+        }
+        async fn release(&self, effect: Uuid) {
+            let mut tx = self.pool.begin().await.unwrap();
+            release(&mut tx, effect).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        async fn book(&self) -> StockBook {
+            let book = Books(self.pool.clone()).book().await.unwrap();
+            for level in &book.stock {
+                assert_eq!(level.initial, level.available + level.held, "{level:?}");
+            }
+            book
+        }
+        async fn available(&self, sku: &str) -> i64 {
+            self.book()
+                .await
+                .stock
+                .iter()
+                .find(|level| level.sku.as_str() == sku)
+                .unwrap()
+                .available
+        }
+        async fn set(&self, sku: &str, stock: i64) {
+            let set = sqlx::query("update stock set initial = $1, available = $1 where sku = $2");
+            set.bind(stock).bind(sku).execute(&self.pool).await.unwrap();
+        }
+    }
+
+    fn line(sku: &str, quantity: u32) -> Line {
+        Line {
+            sku: sku.into(),
+            quantity: Quantity::try_from(quantity).unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn reserved_stock_is_not_available_until_it_is_released_once() {
+        let shelves = Shelves::open().await;
+        let before = shelves.available("mug").await;
+        let effect = Uuid::now_v7();
+        assert_eq!(
+            shelves.reserve(effect, &[line("mug", 3)]).await,
+            Done(Reserved { reservation: effect })
+        );
+        assert_eq!(shelves.available("mug").await, before - 3);
+        shelves.release(effect).await;
+        shelves.release(effect).await;
+        assert_eq!(shelves.available("mug").await, before);
+        assert!(!shelves.book().await.reservations[0].held);
+    }
+
+    #[tokio::test]
+    async fn one_short_line_leaves_all_others_alone() {
+        let shelves = Shelves::open().await;
+        let before = shelves.available("mug").await;
+        let answer = shelves
+            .reserve(Uuid::now_v7(), &[line("mug", 3), line("samovar", 1)])
+            .await;
+        assert_eq!(
+            answer,
+            Rejected(OutOfStock {
+                sku: "samovar".into(),
+                available: 0
+            })
+        );
+        assert_eq!(shelves.available("mug").await, before);
+        assert!(shelves.book().await.reservations.is_empty());
+    }
+
+    #[tokio::test]
+    async fn last_one_is_sold_once() {
+        let shelves = Shelves::open().await;
+        shelves.set("urn", 1).await;
+        assert!(matches!(
+            shelves.reserve(Uuid::now_v7(), &[line("urn", 1)]).await,
+            Done(_)
+        ));
+        let second = shelves.reserve(Uuid::now_v7(), &[line("urn", 1)]).await;
+        assert_eq!(
+            second,
+            Rejected(OutOfStock {
+                sku: "urn".into(),
+                available: 0
+            })
+        );
+    }
+
+    #[tokio::test]
+    async fn database_itself_refuses_stock_below_zero() {
+        let shelves = Shelves::open().await;
+        let below = sqlx::query("update stock set available = -1 where sku = 'mug'")
+            .execute(&shelves.pool)
+            .await;
+        assert!(below.is_err());
+    }
+
+    #[tokio::test]
+    async fn shelves_are_filled_only_once() {
+        let shelves = Shelves::open().await;
+        shelves.reserve(Uuid::now_v7(), &[line("mug", 3)]).await;
+        let before = shelves.book().await;
+        migrate(&shelves.pool).await.unwrap();
+        assert_eq!(shelves.book().await, before);
+    }
+}

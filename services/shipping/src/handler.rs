@@ -1,0 +1,26 @@
+//! The way in from the bus: commands, whose effect, inbox and reply are one transaction, and an event.
+
+use sagamill::prelude::{Answer, HandlerError, SagaContext, State, Tx, Undo};
+use shop_contracts::{BookShipment, Booked, CarrierDown, OrderConfirmed};
+use sqlx::{Sqlite, SqlitePool};
+
+use crate::shipment;
+
+pub(crate) async fn book_shipment(
+    saga: SagaContext,
+    mut tx: Tx<Sqlite>,
+    command: BookShipment,
+) -> Result<Answer<Booked, CarrierDown>, sqlx::Error> {
+    shipment::book(&mut tx, saga.effect, &command.order, command.delivery).await
+}
+
+pub(crate) async fn cancel_shipment(mut tx: Tx<Sqlite>, undo: Undo<BookShipment>) -> Result<(), HandlerError> {
+    // Too late is no accident that trying again would mend: the saga is parked, for a person to decide.
+    shipment::cancel(&mut tx, undo.reply.shipment)
+        .await?
+        .map_err(HandlerError::permanent)
+}
+
+pub(crate) async fn dispatch_goods(State(pool): State<SqlitePool>, event: OrderConfirmed) -> Result<(), sqlx::Error> {
+    shipment::dispatch(&pool, &event.order).await
+}
