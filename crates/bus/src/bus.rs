@@ -3,13 +3,18 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use futures_core::future::BoxFuture;
+use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::transport::DynTransport;
-use crate::{Capabilities, Deliveries, Error, Event, Message, Receipt, Result, Subscribe, Topic, Transport};
+use crate::{
+    Capabilities, DeadLetterQueue, DeadLetterStore, DeadLetters, Deliveries, Error, Event, Message, Receipt, Result,
+    Subscribe, Topic, Transport, codec, memory::Memory, metric_definitions, trace_context,
+};
 
 /// A connection to a broker. Cheap to clone.
 #[derive(Clone)]
-pub struct Bus(Arc<dyn DynTransport>);
+pub struct Bus(pub(crate) Arc<dyn DynTransport>);
 
 /// A bus seen by one consumer group: its members share the messages.
 #[derive(Debug, Clone)]
@@ -27,8 +32,10 @@ impl Bus {
         Transports::default().connect(url).await
     }
     /// The transport inside this process: ordered, bounded, with groups; the reference for all others.
+    /// Each call makes one of its own; [`Memory`] makes several connections to one.
+    #[must_use]
     pub fn memory() -> Self {
-        todo!()
+        Memory::new().connect()
     }
     /// Takes a transport of one's own, or one built from a client that exists already.
     pub fn new(transport: impl Transport) -> Self {
@@ -49,9 +56,12 @@ impl Bus {
     /// Publishes an event to its own topic; returns when the broker has confirmed it.
     ///
     /// # Errors
-    /// What the transport says of it.
-    pub async fn publish<E: Event>(&self, _event: &E) -> Result<Receipt> {
-        todo!()
+    /// [`Error::Codec`] where it cannot be written, [`Error::NotPublished`] where its type has no topic, else what the
+    /// transport says of it.
+    pub async fn publish<E: Event>(&self, event: &E) -> Result<Receipt> {
+        let topic = E::topic().ok_or(Error::NotPublished { event: E::NAME })?;
+        let mut results = self.publish_each(&topic, vec![codec::message(event)?]).await;
+        results.pop().expect("invariant: one result for each message")
     }
     /// Publishes messages as they are; fails with the first one's error.
     ///
@@ -64,20 +74,36 @@ impl Bus {
     ) -> Result<Vec<Receipt>> {
         self.publish_each(&topic.into(), batch.into_iter().collect()).await.into_iter().collect()
     }
-    /// Publishes messages as they are, one result for each.
+    /// Publishes messages as they are, one result for each, in their order. A message without a valid `traceparent` gets
+    /// one; a message beyond the [limits](crate::limit) fails alone.
     pub async fn publish_each(&self, topic: &Topic, batch: Vec<Message>) -> Vec<Result<Receipt>> {
-        self.0.publish(topic, batch).await
+        self.send(topic, batch, Until::Confirmed).await
     }
     /// Publishes, and returns when each message is safe without its publisher: see [`Transport::publish_settled`].
     pub async fn publish_settled(&self, topic: &Topic, batch: Vec<Message>) -> Vec<Result<Receipt>> {
-        self.0.publish_settled(topic, batch).await
+        self.send(topic, batch, Until::Settled).await
     }
     /// Subscribes without a router: each delivery is the caller's to settle.
     ///
     /// # Errors
     /// [`Error::Unsupported`] where more is asked than the transport promises.
     pub async fn subscribe(&self, request: Subscribe) -> Result<Deliveries> {
+        self.capabilities().check(self.transport(), &request)?;
         self.0.subscribe(request).await
+    }
+    /// What a group gave up of a topic.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the transport keeps no dead letters.
+    pub fn dead_letters(&self, topic: impl Into<Topic>, group: impl Into<String>) -> Result<DeadLetters> {
+        Ok(DeadLetters::new(self.dead_letter_store()?, topic.into(), group.into()))
+    }
+    /// All topics and groups that have dead letters.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the transport keeps none, else what it says.
+    pub async fn dead_letter_queues(&self) -> Result<Vec<DeadLetterQueue>> {
+        self.dead_letter_store()?.queues().await
     }
     /// Flushes and closes the connection, for all clones.
     ///
@@ -86,6 +112,70 @@ impl Bus {
     pub async fn close(self) -> Result<()> {
         self.0.close().await
     }
+
+    fn dead_letter_store(&self) -> Result<Arc<dyn DeadLetterStore>> {
+        self.0.dead_letters().ok_or(Error::Unsupported { transport: self.transport(), wanted: "dead letters" })
+    }
+    async fn send(&self, topic: &Topic, batch: Vec<Message>, until: Until) -> Vec<Result<Receipt>> {
+        let fits: Vec<Result<()>> = batch.iter().map(|message| topic.check_name().and_then(|()| message.check())).collect();
+        let mut messages = batch;
+        if fits.iter().any(Result::is_err) {
+            let mut fit = fits.iter().map(Result::is_ok);
+            messages.retain(|_| fit.next().unwrap_or(false));
+        }
+        for message in &mut messages {
+            trace_context::ensure(&mut message.headers, message.id);
+        }
+        let mut sent = self.transmit(topic, messages, until).await.into_iter();
+        let unanswered = || Err(Error::Unconfirmed("the transport gave no result".into()));
+        fits.into_iter().map(|fit| fit.and_then(|()| sent.next().unwrap_or_else(unanswered))).collect()
+    }
+    /// Publishes what is ready to be, within its span and metrics.
+    pub(crate) async fn transmit(&self, topic: &Topic, batch: Vec<Message>, until: Until) -> Vec<Result<Receipt>> {
+        if batch.is_empty() {
+            return Vec::new();
+        }
+        fail::fail_point!("bus.publish.before");
+        let system = self.transport();
+        let span = tracing::debug_span!(
+            "publish",
+            otel.name = format_args!("publish {topic}"),
+            otel.kind = "producer",
+            messaging.system = system,
+            messaging.operation.name = "publish",
+            messaging.operation.r#type = "send",
+            messaging.destination.name = %topic,
+            messaging.batch.message_count = batch.len(),
+            messaging.message.id = %batch[0].id,
+        );
+        let start = Instant::now();
+        let results = match until {
+            Until::Confirmed => self.0.publish(topic, batch).instrument(span).await,
+            Until::Settled => self.0.publish_settled(topic, batch).instrument(span).await,
+        };
+        measure(system, topic, start, &results);
+        fail::fail_point!("bus.publish.after");
+        results
+    }
+}
+
+/// How long a publish waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    Confirmed,
+    Settled,
+}
+
+fn measure(system: &'static str, topic: &Topic, start: Instant, results: &[Result<Receipt>]) {
+    let failed = results.iter().filter(|result| result.is_err()).count();
+    for (outcome, count) in [("ok", results.len() - failed), ("error", failed)] {
+        if count > 0 {
+            let labels = [("system", system.into()), ("destination", topic.label()), ("outcome", outcome.into())];
+            metrics::counter!(metric_definitions::PUBLISHED, &labels).increment(count as u64);
+        }
+    }
+    let labels = [("system", system.into()), ("destination", topic.label())];
+    metrics::histogram!(metric_definitions::PUBLISH_DURATION, &labels).record(start.elapsed());
 }
 
 impl fmt::Debug for Bus {

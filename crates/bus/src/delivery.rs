@@ -77,7 +77,12 @@ impl Delivery {
     /// As [`ack`](Self::ack).
     pub async fn settle(mut self, settlement: Settlement) -> Result<()> {
         match self.settle.take() {
-            Some(settle) => settle.settle(settlement).await,
+            Some(settle) => {
+                fail::fail_point!("bus.settle.before");
+                let result = settle.settle(settlement).await;
+                fail::fail_point!("bus.settle.after");
+                result
+            }
             None => Ok(()),
         }
     }

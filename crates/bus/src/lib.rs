@@ -2,6 +2,7 @@
 
 #![allow(dead_code, clippy::todo, missing_docs, reason = "being built")]
 mod bus;
+mod dead_letter;
 mod delivery;
 pub mod headers;
 pub mod codec;
@@ -9,6 +10,7 @@ mod error;
 mod handler;
 mod id;
 mod message;
+pub mod metric_definitions;
 mod retry;
 mod router;
 mod settlement;
@@ -17,6 +19,7 @@ mod trace_context;
 mod transport;
 
 pub use bus::{Bus, Group, Transports};
+pub use dead_letter::{DeadLetter, DeadLetterQueue, DeadLetterStore, DeadLetters, Death};
 pub use delivery::{Delivery, Settle, Settlement};
 pub use headers::Headers;
 pub use error::{BoxError, Error, ErrorClass, HandlerError, Result};
@@ -28,6 +31,7 @@ pub use retry::Retry;
 pub use router::{Incoming, Route, RouteLayer, Router};
 pub use settlement::{Emit, Emitter, IntoSettlement};
 pub use topic::Topic;
+pub use transport::memory;
 pub use transport::{Capabilities, Deliveries, HOLD_MAX, Order, OrderScope, Receipt, Start, Subscribe, Transport};
 
 /// What nearly every user of the bus imports.

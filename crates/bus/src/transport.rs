@@ -1,10 +1,12 @@
 //! The seam to brokers: written with async functions, held as `dyn` inside [`Bus`](crate::Bus).
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_core::{Stream, future::BoxFuture};
 
-use crate::{Delivery, Message, Result, Topic};
+use crate::{DeadLetterStore, Delivery, Error, Message, Result, Topic};
+
+pub mod memory;
 
 /// How far the order of a key holds while several messages are in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -33,12 +35,35 @@ pub struct Capabilities {
     pub delay: bool,
     /// Each group gets every message once.
     pub groups: bool,
-    /// A new group can start at the oldest message.
+    /// A new group can start at the oldest message; without it, at the time it subscribes.
     pub replay: bool,
     /// A message published again under the same delivery id is dropped.
     pub dedupe: bool,
     /// `payment.*` subscribes to several topics.
     pub wildcards: bool,
+}
+
+impl Capabilities {
+    /// Refuses a subscription that asks for more.
+    pub(crate) fn check(&self, transport: &'static str, request: &Subscribe) -> Result<()> {
+        request.topic.check_pattern()?;
+        let wanted = if request.topic.is_pattern() && !self.wildcards {
+            "subscriptions to patterns"
+        } else if request.group.is_empty() {
+            "groups without a name"
+        } else if request.max_in_flight == 0 {
+            "progress with nothing in flight"
+        } else if request.order == Order::Key && request.order_scope > self.order_scope {
+            match request.order_scope {
+                OrderScope::None => return Ok(()),
+                OrderScope::Process => "order of a key within a process",
+                OrderScope::Group => "order of a key over all processes of a group",
+            }
+        } else {
+            return Ok(());
+        };
+        Err(Error::Unsupported { transport, wanted })
+    }
 }
 
 /// The transport's word that it has the message.
@@ -64,7 +89,9 @@ pub enum Start {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Order {
-    /// Messages of one key are handled one after the other, also across a retry, which holds its key.
+    /// Messages of one key are handled one after the other, also across a retry, which holds its key: a transport has at most
+    /// one message of a key delivered and unsettled at a time, within its [`OrderScope`]. A key is held for as long as it is
+    /// active and for no other key's sake.
     #[default]
     Key,
     /// Any order; a delayed retry lets later messages pass.
@@ -101,6 +128,26 @@ impl Subscribe {
             max_in_flight: 64,
         }
     }
+    /// Where a new group begins.
+    #[must_use]
+    pub fn start(self, start: Start) -> Self {
+        Self { start, ..self }
+    }
+    /// Which order is kept.
+    #[must_use]
+    pub fn order(self, order: Order) -> Self {
+        Self { order, ..self }
+    }
+    /// How far that order must hold.
+    #[must_use]
+    pub fn order_scope(self, order_scope: OrderScope) -> Self {
+        Self { order_scope, ..self }
+    }
+    /// Most messages that are delivered and not settled yet; at least 1.
+    #[must_use]
+    pub fn max_in_flight(self, max_in_flight: usize) -> Self {
+        Self { max_in_flight, ..self }
+    }
 }
 
 /// A subscription: ends when the transport is closed; an error in it is of the connection, not of a message.
@@ -123,10 +170,17 @@ pub trait Transport: Send + Sync + 'static {
     fn publish_settled(&self, topic: &Topic, batch: Vec<Message>) -> impl Future<Output = Vec<Result<Receipt>>> + Send {
         self.publish(topic, batch)
     }
-    /// Subscribes; returns when messages published from now on will be seen.
+    /// Subscribes; returns when messages published from now on will be seen. More than what is declared is never asked for:
+    /// [`Bus::subscribe`](crate::Bus::subscribe) has refused it. Dropping the stream gives back what it has not settled,
+    /// uncounted; a stream that is not polled any more still lets its deliveries be settled.
     fn subscribe(&self, request: Subscribe) -> impl Future<Output = Result<Deliveries>> + Send;
     /// Flushes what is being published, ends all subscriptions, closes connections. A second call does nothing.
+    /// Afterwards publishing and subscribing fail with [`Error::Closed`](crate::Error::Closed).
     fn close(&self) -> impl Future<Output = Result<()>> + Send;
+    /// Where it keeps what was given up; none: [`Router::dead_letters`](crate::Router::dead_letters) must name a topic.
+    fn dead_letters(&self) -> Option<Arc<dyn DeadLetterStore>> {
+        None
+    }
 }
 
 /// The same with boxed futures: private, so that nobody has two traits to learn.
@@ -137,6 +191,7 @@ pub(crate) trait DynTransport: Send + Sync {
     fn publish_settled<'a>(&'a self, topic: &'a Topic, batch: Vec<Message>) -> BoxFuture<'a, Vec<Result<Receipt>>>;
     fn subscribe(&self, request: Subscribe) -> BoxFuture<'_, Result<Deliveries>>;
     fn close(&self) -> BoxFuture<'_, Result<()>>;
+    fn dead_letters(&self) -> Option<Arc<dyn DeadLetterStore>>;
 }
 
 impl<T: Transport> DynTransport for T {
@@ -157,6 +212,9 @@ impl<T: Transport> DynTransport for T {
     }
     fn close(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(Transport::close(self))
+    }
+    fn dead_letters(&self) -> Option<Arc<dyn DeadLetterStore>> {
+        Transport::dead_letters(self)
     }
 }
 

@@ -1,0 +1,407 @@
+//! One consumer group on one topic or pattern: its queue, its members, and what they have in flight.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    Limits,
+    confirm::Confirm,
+    dead::Graveyard,
+    fault::{Faults, Switch},
+    later, lock,
+    member::Ticket,
+    queue::{Entry, Queue},
+};
+use crate::{Delivery, Error, Message, Order, Result, Settlement, Topic, dead_letter::Death};
+
+/// When a dead letter finds no room, its message comes again after this time.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+
+/// Lives as long as its broker: what it was subscribed for waits until a member comes back.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) name: String,
+    pub(super) pattern: Topic,
+    limits: Limits,
+    faults: Arc<Switch>,
+    /// Messages that wait here and are not in flight, with those a publisher has reserved room for.
+    load: AtomicUsize,
+    space: Notify,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: Queue,
+    admitted: u64,
+    flights: Vec<Option<Flight>>,
+    free: Vec<usize>,
+    deliveries: u64,
+    members: Vec<Option<Member>>,
+    /// Members that found nothing to take.
+    idle: Vec<usize>,
+    dead: BTreeMap<Topic, Graveyard>,
+}
+
+#[derive(Debug)]
+struct Flight {
+    delivery: u64,
+    member: usize,
+    entry: Entry,
+}
+
+#[derive(Debug)]
+struct Member {
+    connection: u64,
+    in_flight: usize,
+    max_in_flight: usize,
+    ended: bool,
+    waker: Option<Waker>,
+}
+
+/// What a member finds.
+pub(super) enum Found {
+    Delivery(Delivery),
+    /// Nothing now; something is due at this time.
+    Nothing(Option<Instant>),
+    /// The connection was closed.
+    End,
+}
+
+/// Wakes when it is dropped, after the lock that it was made under.
+#[derive(Default)]
+struct Wake(Vec<Waker>);
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(Waker::wake);
+    }
+}
+
+impl Group {
+    pub(super) fn new(name: String, pattern: Topic, limits: Limits, faults: Arc<Switch>) -> Self {
+        Self {
+            name,
+            pattern,
+            limits,
+            faults,
+            load: AtomicUsize::new(0),
+            space: Notify::new(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Makes room for one message, unless the queue is full.
+    pub(super) fn reserve(&self) -> bool {
+        let max = self.limits.queue;
+        let more = |load| (load < max).then_some(load + 1);
+        self.load.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+    /// Room beyond the bound, for what must not be refused.
+    pub(super) fn force_reserve(&self) {
+        self.load.fetch_add(1, Ordering::AcqRel);
+    }
+    /// Gives room back. Publishers go on when a quarter of the queue is free: waking one for each slot costs a switch each.
+    pub(super) fn unreserve(&self) {
+        let low = self.limits.queue - (self.limits.queue / 4).max(1);
+        if self.load.fetch_sub(1, Ordering::AcqRel) == low + 1 {
+            self.space.notify_waiters();
+        }
+    }
+    /// Returns when there may be room.
+    pub(super) async fn room(&self) {
+        let mut space = std::pin::pin!(self.space.notified());
+        // Registered before the load is read, or the last give-back could be missed.
+        space.as_mut().enable();
+        if self.load.load(Ordering::Acquire) >= self.limits.queue {
+            space.await;
+        }
+    }
+    /// Queues a message that room was reserved for.
+    pub(super) fn push(&self, message: &Arc<Message>, topic: &Topic, confirm: Option<Arc<Confirm>>) {
+        let mut wake = Wake::default();
+        let mut state = lock(&self.state);
+        state.admitted += 1;
+        let entry = Entry {
+            message: Arc::clone(message),
+            topic: topic.clone(),
+            sequence: state.admitted,
+            attempts: 0,
+            holds_key: false,
+            copy: false,
+            confirm,
+            history: Vec::new(),
+        };
+        if let Some(head) = state.queue.admit(entry) {
+            self.offer(&mut state, head, &mut wake);
+        }
+        drop(state);
+    }
+
+    pub(super) fn join(&self, connection: u64, order: Order, max_in_flight: usize) -> Result<usize> {
+        let mut state = lock(&self.state);
+        if state.queue.order() != order {
+            if state.members.iter().any(Option::is_some) {
+                return Err(Error::Unsupported { transport: "memory", wanted: "members of one group that differ in order" });
+            }
+            state.queue.set_order(order);
+        }
+        let member = Member { connection, in_flight: 0, max_in_flight, ended: false, waker: None };
+        let slot = state.members.iter().position(Option::is_none).unwrap_or(state.members.len());
+        if slot == state.members.len() {
+            state.members.push(None);
+        }
+        state.members[slot] = Some(member);
+        Ok(slot)
+    }
+    /// Ends a membership: what it has in flight goes to others, and was no attempt.
+    pub(super) fn leave(&self, member: usize) {
+        let mut wake = Wake::default();
+        let mut state = lock(&self.state);
+        state.members[member] = None;
+        state.idle.retain(|&idle| idle != member);
+        let slots = 0..state.flights.len();
+        let of_member = |state: &State, slot: usize| state.flights[slot].as_ref().is_some_and(|f| f.member == member);
+        let mine: Vec<usize> = slots.filter(|&slot| of_member(&state, slot)).collect();
+        let mut entries: Vec<Entry> = mine.into_iter().filter_map(|slot| state.land(slot)).map(|f| f.entry).collect();
+        entries.sort_by_key(|entry| entry.sequence);
+        for entry in entries.into_iter().rev() {
+            self.give_back(&mut state, entry, &mut wake);
+        }
+        drop(state);
+    }
+    /// Ends the streams of a closed connection; what they have in flight can still be settled.
+    pub(super) fn end(&self, connection: u64) {
+        let mut wake = Wake::default();
+        let mut state = lock(&self.state);
+        for member in state.members.iter_mut().flatten().filter(|member| member.connection == connection) {
+            member.ended = true;
+            wake.0.extend(member.waker.take());
+        }
+        drop(state);
+    }
+
+    /// Takes a message for a member, or notes whom to wake.
+    pub(super) fn poll(self: &Arc<Self>, member: usize, cx: &Context<'_>) -> Found {
+        let mut wake = Wake::default();
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        let me = state.members[member].as_mut().expect("invariant: a stream leaves its group when it is dropped, and not before");
+        if me.ended {
+            return Found::End;
+        }
+        let may_take = me.in_flight < me.max_in_flight;
+        if may_take && state.queue.has_delayed() {
+            state.queue.promote(Instant::now());
+        }
+        if may_take && state.queue.ready() > 0 {
+            let delivery = self.deliver(state, member, &mut wake);
+            drop(guard);
+            self.unreserve();
+            return Found::Delivery(delivery);
+        }
+        if !me.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            me.waker = Some(cx.waker().clone());
+        }
+        if may_take && !state.idle.contains(&member) {
+            state.idle.push(member);
+        }
+        Found::Nothing(state.queue.next_due().filter(|_| may_take))
+    }
+
+    /// Ends a delivery. All ways of doing so go through here.
+    pub(super) fn settle(&self, slot: usize, delivery: u64, settlement: Settlement) -> Result<()> {
+        let mut wake = Wake::default();
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        let mut entry = state.land_exactly(slot, delivery, &mut wake).ok_or(Error::Stale)?.entry;
+        if entry.copy {
+            return Ok(());
+        }
+        match settlement {
+            Settlement::Ack => match self.faults.ask(None, Faults::on_ack) {
+                Some(timeout) => {
+                    entry.attempts += 1;
+                    self.requeue(state, entry, Some(timeout), &mut wake);
+                }
+                None => self.finish(state, &entry, &mut wake),
+            },
+            Settlement::Retry { after } => {
+                entry.attempts += 1;
+                self.requeue(state, entry, after, &mut wake);
+            }
+            Settlement::Dead { reason } => return self.bury(state, entry, reason, &mut wake),
+        }
+        Ok(())
+    }
+    /// A delivery was dropped: an attempt, unless its connection was closed.
+    pub(super) fn dropped(&self, slot: usize, delivery: u64) {
+        let mut wake = Wake::default();
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        let Some(mut flight) = state.land_exactly(slot, delivery, &mut wake) else { return };
+        if flight.entry.copy {
+            return;
+        }
+        if state.members[flight.member].as_ref().is_some_and(|member| member.ended) {
+            self.give_back(state, flight.entry, &mut wake);
+        } else {
+            flight.entry.attempts += 1;
+            self.requeue(state, flight.entry, None, &mut wake);
+        }
+    }
+
+    /// Reads and changes the dead letters of one topic.
+    pub(super) fn graveyard<T>(&self, topic: &Topic, work: impl FnOnce(&mut Graveyard) -> T) -> T {
+        work(lock(&self.state).dead.entry(topic.clone()).or_default())
+    }
+    /// How many dead letters there are, by topic.
+    pub(super) fn dead(&self) -> Vec<(Topic, usize)> {
+        let state = lock(&self.state);
+        state.dead.iter().map(|(topic, dead)| (topic.clone(), dead.len())).filter(|(_, count)| *count > 0).collect()
+    }
+    /// Puts a message back in that was a dead letter.
+    pub(super) fn revive(&self, message: Message, topic: &Topic, history: Vec<Death>) {
+        let mut wake = Wake::default();
+        self.force_reserve();
+        let mut state = lock(&self.state);
+        state.admitted += 1;
+        let entry = Entry {
+            message: Arc::new(message),
+            topic: topic.clone(),
+            sequence: state.admitted,
+            attempts: 0,
+            holds_key: false,
+            copy: false,
+            confirm: None,
+            history,
+        };
+        if let Some(head) = state.queue.admit(entry) {
+            self.offer(&mut state, head, &mut wake);
+        }
+        drop(state);
+    }
+    /// Messages that wait, and messages in flight.
+    pub(super) fn backlog(&self) -> (usize, usize) {
+        let state = lock(&self.state);
+        (self.load.load(Ordering::Acquire), state.flights.iter().flatten().count())
+    }
+
+    /// Makes the head of a lane deliverable, now or, by a fault, later.
+    fn offer(&self, state: &mut State, entry: Entry, wake: &mut Wake) {
+        match self.faults.ask(None, Faults::on_offer) {
+            Some(late) => state.queue.delay(entry, later(late)),
+            None => state.queue.push_back(entry),
+        }
+        state.wake_idle(wake);
+    }
+    fn requeue(&self, state: &mut State, entry: Entry, after: Option<Duration>, wake: &mut Wake) {
+        self.force_reserve();
+        match after.filter(|after| !after.is_zero()) {
+            Some(after) => state.queue.delay(entry, later(after)),
+            None => state.queue.push_back(entry),
+        }
+        state.wake_idle(wake);
+    }
+    fn give_back(&self, state: &mut State, entry: Entry, wake: &mut Wake) {
+        if entry.copy {
+            return;
+        }
+        self.force_reserve();
+        state.queue.push_front(entry);
+        state.wake_idle(wake);
+    }
+    /// The group is done with a message: its key moves on.
+    fn finish(&self, state: &mut State, entry: &Entry, wake: &mut Wake) {
+        if let Some(next) = state.queue.release(entry) {
+            self.offer(state, next, wake);
+        }
+        if let Some(confirm) = &entry.confirm {
+            confirm.settle();
+        }
+    }
+    fn bury(&self, state: &mut State, entry: Entry, reason: String, wake: &mut Wake) -> Result<()> {
+        let graveyard = state.dead.entry(entry.topic.clone()).or_default();
+        if graveyard.len() >= self.limits.dead_letters {
+            let error = Error::DeadLettersFull { topic: entry.topic.to_string(), group: self.name.clone() };
+            self.requeue(state, entry, Some(FULL_RETRY), wake);
+            return Err(error);
+        }
+        let death = Death { reason, attempts: entry.attempts + 1 };
+        graveyard.bury((*entry.message).clone(), death, entry.history.clone());
+        self.finish(state, &entry, wake);
+        Ok(())
+    }
+    fn deliver(self: &Arc<Self>, state: &mut State, member: usize, wake: &mut Wake) -> Delivery {
+        let ready = state.queue.ready();
+        let index = self.faults.ask(0, |faults| faults.pick(ready));
+        let entry = state.queue.take(index).expect("invariant: the index is below the number of deliverable messages");
+        if entry.attempts == 0 && !entry.copy {
+            if let Some(late) = self.faults.ask(None, Faults::on_delivery) {
+                self.force_reserve();
+                let copy = Entry {
+                    message: Arc::clone(&entry.message),
+                    topic: entry.topic.clone(),
+                    copy: true,
+                    holds_key: false,
+                    confirm: None,
+                    history: Vec::new(),
+                    ..entry
+                };
+                state.queue.delay(copy, later(late));
+                state.wake_idle(wake);
+            }
+        }
+        let (message, topic, attempt) = ((*entry.message).clone(), entry.topic.clone(), entry.attempts + 1);
+        let (slot, delivery) = state.take_off(member, entry);
+        Delivery::new(message, topic, attempt, Ticket::new(Arc::clone(self), slot, delivery))
+    }
+}
+
+impl State {
+    fn take_off(&mut self, member: usize, entry: Entry) -> (usize, u64) {
+        self.deliveries += 1;
+        let flight = Flight { delivery: self.deliveries, member, entry };
+        if let Some(member) = self.members[member].as_mut() {
+            member.in_flight += 1;
+        }
+        let slot = self.free.pop().unwrap_or(self.flights.len());
+        if slot == self.flights.len() {
+            self.flights.push(None);
+        }
+        self.flights[slot] = Some(flight);
+        (slot, self.deliveries)
+    }
+    fn land(&mut self, slot: usize) -> Option<Flight> {
+        let flight = self.flights[slot].take()?;
+        self.free.push(slot);
+        Some(flight)
+    }
+    /// None where the delivery has ended already. Wakes its member where that waited for room in flight.
+    fn land_exactly(&mut self, slot: usize, delivery: u64, wake: &mut Wake) -> Option<Flight> {
+        self.flights.get(slot)?.as_ref().filter(|flight| flight.delivery == delivery)?;
+        let flight = self.land(slot)?;
+        if let Some(member) = self.members[flight.member].as_mut() {
+            if member.in_flight >= member.max_in_flight {
+                wake.0.extend(member.waker.take());
+            }
+            member.in_flight -= 1;
+        }
+        Some(flight)
+    }
+    /// Wakes all members that wait: one of them may be busy elsewhere and never look.
+    fn wake_idle(&mut self, wake: &mut Wake) {
+        for member in self.idle.drain(..) {
+            wake.0.extend(self.members[member].as_mut().and_then(|member| member.waker.take()));
+        }
+    }
+}
