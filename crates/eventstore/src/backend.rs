@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 use uuid::Uuid;
 
 use crate::{Anchor, Lease, Position, Receipt, Recorded, Result, StreamId, entry::Entry};
@@ -33,6 +33,8 @@ pub(crate) trait Log: Send + Sync + 'static {
     fn event_at(&self, position: Position) -> BoxFuture<'_, Result<Option<Uuid>>>;
     /// The first position whose event is of this time or later; that after the head where there is none.
     fn since(&self, time: Timestamp) -> BoxFuture<'_, Result<Position>>;
+    /// The caller's turn to write, where the writers of this process must queue.
+    fn turn(&self) -> BoxFuture<'_, Turn>;
     /// Moves when there may be more to read: a hint, never data. Fed by appends of this process and by the bell.
     fn wake(&self) -> watch::Receiver<Position>;
     /// Wakes the readers of this process, after a commit that the log has not seen.
@@ -43,6 +45,21 @@ pub(crate) trait Log: Send + Sync + 'static {
     fn sleep_until(&self, due: Timestamp) -> BoxFuture<'_, ()>;
     /// Ends its threads, after what they are at.
     fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// A place in the queue of writers, given back when it is dropped. Where writers need no queue it is none.
+#[derive(Debug, Default)]
+pub(crate) struct Turn(#[expect(dead_code, reason = "it is held for its drop")] Option<OwnedMutexGuard<()>>);
+
+impl Turn {
+    pub(crate) fn of(queue: OwnedMutexGuard<()>) -> Self {
+        Self(Some(queue))
+    }
+}
+
+/// The system's time, in whole microseconds since 1970, as logs keep it.
+pub(crate) fn micros() -> i64 {
+    Timestamp::now().as_microsecond()
 }
 
 /// Who reads what, and how far.

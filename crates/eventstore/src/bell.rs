@@ -20,6 +20,10 @@ impl Bell {
     pub(crate) fn ring(&self) {
         self.0.send_modify(|_| ());
     }
+    /// The last position that was rung.
+    pub(crate) fn last(&self) -> Position {
+        *self.0.borrow()
+    }
     pub(crate) fn listen(&self) -> watch::Receiver<Position> {
         self.0.subscribe()
     }

@@ -33,6 +33,10 @@ pub enum Error {
     /// The event id is known, with another stream or other content: ids must not be used twice.
     #[error("event id {0} was used before, for something else")]
     IdReused(Uuid),
+    /// Events that were to join a transaction are in the log already, and with them whatever the first transaction did:
+    /// roll this one back.
+    #[error("event {0} is in the log already, with the effect that it was appended with: roll this transaction back")]
+    Repeated(Uuid),
     /// The stream has been closed.
     #[error("stream `{0}` is closed")]
     Closed(StreamId),
@@ -86,6 +90,12 @@ pub enum Error {
     /// The database says no for now, without effect: locked, busy, disk full. Try again.
     #[error("the database cannot take it now: {what}")]
     Unavailable {
+        /// What the database says.
+        what: String,
+    },
+    /// The file cannot hold the log: it is missing, read-only, damaged, not a database, or of a newer build.
+    #[error("the database cannot be used: {what}")]
+    Unusable {
         /// What the database says.
         what: String,
     },

@@ -28,6 +28,14 @@ pub trait Database: Send + Sync + 'static {
     type Sqlx: sqlx::Database;
     /// The pool, where a store is on this database.
     fn pool(database: &AnyPool) -> Option<&sqlx::Pool<Self::Sqlx>>;
+    /// A store on a pool: what [`EventStore::open`] does.
+    fn attach(pool: sqlx::Pool<Self::Sqlx>) -> BoxFuture<'static, Result<EventStore<Self>>>
+    where
+        Self: Sized;
+    /// How a transaction begins that is going to write.
+    const BEGIN: &'static str;
+    /// What it means that a statement failed, or that a commit did.
+    fn error(error: sqlx::Error, committing: bool) -> Error;
 }
 impl Database for sqlx::Sqlite {
     type Sqlx = Self;
@@ -35,6 +43,18 @@ impl Database for sqlx::Sqlite {
         match database {
             AnyPool::Sqlite(pool) => Some(pool),
             AnyPool::Memory => None,
+        }
+    }
+    fn attach(pool: sqlx::SqlitePool) -> BoxFuture<'static, Result<EventStore<Self>>> {
+        Box::pin(crate::sqlite::attach(pool))
+    }
+    // A transaction that reads first and writes then may find that it cannot.
+    const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    fn error(error: sqlx::Error, committing: bool) -> Error {
+        if committing {
+            crate::sqlite::of_commit(error)
+        } else {
+            crate::sqlite::of_sqlx(error)
         }
     }
 }
@@ -108,7 +128,7 @@ impl EventStore {
     pub async fn connect(url: &str) -> Result<Self> {
         match url.split_once(':').map_or(url, |(scheme, _)| scheme) {
             "memory" => Ok(Self::memory()),
-            "sqlite" => todo!(),
+            "sqlite" => crate::sqlite::connect(url).await,
             "postgres" | "postgresql" => Err(Error::FeatureOff {
                 scheme: "postgres".to_owned(),
                 feature: "postgres",
@@ -131,8 +151,8 @@ impl<D: Database> EventStore<D> {
     ///
     /// # Errors
     /// What the database says; [`Error::Invalid`] for a pool on `:memory:`, which the store's own threads could not see.
-    pub async fn open(_pool: sqlx::Pool<D::Sqlx>) -> Result<Self> {
-        todo!()
+    pub async fn open(pool: sqlx::Pool<D::Sqlx>) -> Result<Self> {
+        D::attach(pool).await
     }
     /// The pool it was opened on.
     pub fn pool(&self) -> &sqlx::Pool<D::Sqlx> {
@@ -197,21 +217,42 @@ impl<D> EventStore<D> {
     /// already is left out: the same fact twice is one.
     pub fn stage_in<'a>(
         &'a self,
-        _tx: &'a mut impl InTransaction<D>,
-        _stream: impl Into<StreamId>,
-        _events: impl IntoIterator<Item = NewEvent>,
+        tx: &'a mut impl InTransaction<D>,
+        stream: impl Into<StreamId>,
+        events: impl IntoIterator<Item = NewEvent>,
     ) -> BoxFuture<'a, Result<()>> {
-        todo!()
+        let events = events.into_iter().collect();
+        let append = Append {
+            stream: stream.into(),
+            expected: Expected::Any,
+            events,
+        };
+        match sqlite(tx.connection()) {
+            Some(connection) => Box::pin(crate::sqlite::stage(connection, append)),
+            None => Box::pin(std::future::ready(Err(cannot_join()))),
+        }
     }
     /// Appends in the caller's transaction, which fails if the stream is not as expected. For low rates.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] now, or where the database says so only then, at commit; [`Error::Repeated`] where the events are
+    /// in the log already, and with them the effect of the transaction that they were appended in.
     pub fn append_in_checked<'a>(
         &'a self,
-        _tx: &'a mut impl InTransaction<D>,
-        _stream: impl Into<StreamId>,
-        _expected: Expected,
-        _events: impl IntoIterator<Item = NewEvent>,
+        tx: &'a mut impl InTransaction<D>,
+        stream: impl Into<StreamId>,
+        expected: Expected,
+        events: impl IntoIterator<Item = NewEvent>,
     ) -> BoxFuture<'a, Result<()>> {
-        todo!()
+        let append = Append {
+            stream: stream.into(),
+            expected,
+            events: events.into_iter().collect(),
+        };
+        match sqlite(tx.connection()) {
+            Some(connection) => Box::pin(crate::sqlite::append(connection, append)),
+            None => Box::pin(std::future::ready(Err(cannot_join()))),
+        }
     }
     /// Says that a transaction with staged events has been committed by other means than
     /// [`Transaction::commit`](crate::Transaction::commit): readers of this process look at once.
@@ -314,5 +355,15 @@ impl<D> EventStore<D> {
     pub async fn close(&self) {
         self.inner.appender.close().await;
         self.inner.backend.close().await;
+    }
+}
+
+fn sqlite(connection: &mut (dyn Any + Send)) -> Option<&mut sqlx::SqliteConnection> {
+    connection.downcast_mut()
+}
+
+fn cannot_join() -> Error {
+    Error::Invalid {
+        what: "a log can be joined only in a transaction on the database that holds it".to_owned(),
     }
 }

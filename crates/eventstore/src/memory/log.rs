@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{Fault, clock::Clock, desk::Shelf, ledger::Ledger};
 use crate::{
     Anchor, Error, Position, Receipt, Result,
-    backend::{Log, Page, Query},
+    backend::{Log, Page, Query, Turn},
     bell::Bell,
     entry::Entry,
 };
@@ -143,6 +143,9 @@ impl Log for MemoryLog {
     }
     fn since(&self, time: Timestamp) -> BoxFuture<'_, Result<Position>> {
         std::future::ready(Ok(self.state().ledger.since(time))).boxed()
+    }
+    fn turn(&self) -> BoxFuture<'_, Turn> {
+        std::future::ready(Turn::default()).boxed()
     }
     fn wake(&self) -> watch::Receiver<Position> {
         self.bell.listen()

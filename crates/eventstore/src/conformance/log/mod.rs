@@ -1,0 +1,7 @@
+//! Appending and reading.
+
+pub mod appending;
+pub mod joining;
+pub mod reading;
+pub mod repeating;
+pub mod together;

@@ -1,0 +1,140 @@
+//! What every log must do, as tests that run over any of them: the memory log, SQLite, and those to come.
+//!
+//! ```ignore
+//! // tests/conformance.rs, with `tokio` among the dev-dependencies
+//! mod memory {
+//!     sagamill_eventstore::conformance!(sagamill_eventstore::conformance::in_memory());
+//! }
+//! ```
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
+
+use std::{future::Future, sync::Arc};
+
+use futures_core::future::BoxFuture;
+
+use crate::{Append, EventStore, Expected, Memory, NewEvent, Position, Recorded};
+
+pub mod log;
+
+/// A log under test: opened any number of times, as by several processes.
+pub trait Subject: Send + Sync + 'static {
+    /// A store on the log, with an appender of its own.
+    fn open(&self) -> BoxFuture<'_, EventStore>;
+    /// Forgets all events after this position, as a failover to a lagging replica does.
+    fn lose_tail(&self, after: Position) -> BoxFuture<'_, ()>;
+}
+
+/// The memory log as a subject.
+pub fn in_memory() -> Arc<dyn Subject> {
+    Arc::new(Memory::new())
+}
+
+impl Subject for Memory {
+    fn open(&self) -> BoxFuture<'_, EventStore> {
+        Box::pin(std::future::ready(Self::open(self)))
+    }
+    fn lose_tail(&self, after: Position) -> BoxFuture<'_, ()> {
+        Self::lose_tail(self, after);
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// A SQLite file as a subject: in a directory of its own, which is gone with it.
+#[cfg(feature = "sqlite")]
+#[derive(Debug)]
+pub struct SqliteFile(std::path::PathBuf);
+
+#[cfg(feature = "sqlite")]
+impl SqliteFile {
+    /// A file in this directory, which the caller keeps.
+    pub fn within(directory: &std::path::Path) -> Self {
+        Self(directory.join("log.db"))
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl Subject for SqliteFile {
+    fn open(&self) -> BoxFuture<'_, EventStore> {
+        Box::pin(async {
+            EventStore::connect(&format!("sqlite:{}", self.0.display()))
+                .await
+                .unwrap()
+        })
+    }
+    fn lose_tail(&self, after: Position) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let store = self.open().await.on::<sqlx::Sqlite>().unwrap();
+            let mut tx = store.begin().await.unwrap();
+            let forget = sqlx::query("DELETE FROM es_event WHERE pos > ?1").bind(after.0);
+            forget.execute(&mut *tx).await.unwrap();
+            tx.commit().await.unwrap();
+        })
+    }
+}
+
+/// Makes a test of each rule, over the subject that the expression gives; the expression is evaluated for each.
+#[macro_export]
+macro_rules! conformance {
+    ($subject:expr) => {
+        $crate::conformance! { @each $subject;
+            log::appending: a_stream_must_be_as_expected, positions_and_versions_are_dense,
+                of_parallel_appends_those_that_succeed_are_stored, a_culprit_fails_alone,
+                a_group_is_stored_whole_or_not_at_all, a_guarded_stream_must_not_have_gone_on,
+                nobody_moves_a_checkpoint_without_its_lease, limits_are_checked_to_the_byte,
+                time_never_goes_backwards, a_closed_store_takes_nothing;
+            log::repeating: a_repeat_gets_the_first_receipts, a_repeat_is_known_before_anything_is_judged,
+                an_id_is_not_used_twice, a_lost_tail_that_grew_again_leaves_no_hole;
+            log::reading: every_field_comes_back, a_stream_is_read_both_ways, the_log_is_read_both_ways,
+                filters_let_through_what_they_name, a_reading_begins_at_a_time, what_has_no_topic_is_not_published,
+                typed_events_are_decoded, an_aggregate_is_decided_on_what_is_stored,
+                an_append_wakes_other_stores;
+            log::joining: staged_events_come_and_go_with_their_transaction, a_staged_fact_is_stored_once,
+                a_checked_append_fails_without_a_trace, writers_queue_in_turn;
+            log::together: readers_see_exactly_what_was_committed_in_order, batches_happen_in_some_order;
+        }
+    };
+    (@each $subject:expr; $($part:ident::$module:ident: $($rule:ident),+;)+) => {
+        $(mod $module {
+            #[allow(unused_imports, reason = "the subject may be named by the module around")]
+            use super::*;
+            $(#[tokio::test]
+            async fn $rule() {
+                $crate::conformance::in_time($crate::conformance::$part::$module::$rule($subject)).await;
+            })+
+        })+
+    };
+}
+
+/// A test that hangs says so.
+pub async fn in_time(test: impl Future<Output = ()>) {
+    let patience = std::time::Duration::from_secs(120);
+    tokio::time::timeout(patience, Box::pin(test))
+        .await
+        .expect("the test hangs");
+}
+
+/// An internal event.
+fn noted(text: &str) -> NewEvent {
+    NewEvent::new("noted", text.to_owned())
+}
+
+fn append(stream: &str, expected: Expected, events: impl IntoIterator<Item = NewEvent>) -> Append {
+    Append {
+        stream: stream.into(),
+        expected,
+        events: events.into_iter().collect(),
+    }
+}
+
+async fn everything(store: &EventStore) -> Vec<Recorded> {
+    collect(store.read_all()).await
+}
+
+async fn collect<E>(mut read: crate::Read<E>) -> Vec<Recorded<E>> {
+    let mut events = Vec::new();
+    while let Some(event) = read.next().await {
+        events.push(event.unwrap());
+    }
+    events
+}

@@ -1,0 +1,87 @@
+//! Threads that own connections, and do the jobs they are sent.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{Error, Result};
+
+/// Most jobs that wait; beyond it, callers wait to hand theirs over.
+const JOBS: usize = 64;
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// One thread per connection. Dropped, its threads end after what was handed over.
+pub(super) struct Crew {
+    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Crew {
+    pub(super) fn new(name: &str, connections: Vec<Connection>) -> std::io::Result<Self> {
+        let (jobs, queue) = mpsc::channel(JOBS);
+        let queue = Arc::new(Mutex::new(queue));
+        let spawn = |connection| {
+            let queue = queue.clone();
+            std::thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || work(&queue, connection))
+        };
+        let threads = connections.into_iter().map(spawn).collect::<std::io::Result<_>>()?;
+        Ok(Self {
+            jobs: Mutex::new(Some(jobs)),
+            threads: Mutex::new(threads),
+        })
+    }
+    /// Has a job done. Dropped while it waits, the job may still be done.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> T + Send + 'static,
+    ) -> Result<T> {
+        let jobs = self
+            .jobs
+            .lock()
+            .expect("invariant: nothing panics under the lock")
+            .clone();
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            // A caller that has gone away does not want to know.
+            let _ = answer.send(job(connection));
+        });
+        jobs.ok_or(Error::ShutDown)?
+            .send(job)
+            .await
+            .map_err(|_| Error::ShutDown)?;
+        answered.await.map_err(|lost| Error::Unknown(Arc::new(lost)))
+    }
+    /// Ends the threads, after what was handed over.
+    pub(super) async fn close(&self) {
+        self.jobs
+            .lock()
+            .expect("invariant: nothing panics under the lock")
+            .take();
+        let threads = std::mem::take(&mut *self.threads.lock().expect("invariant: nothing panics under the lock"));
+        let join = move || threads.into_iter().for_each(|thread| drop(thread.join()));
+        // Joining fails only where the runtime is being torn down; the threads end all the same.
+        let _ = tokio::task::spawn_blocking(join).await;
+    }
+}
+
+fn work(queue: &Mutex<mpsc::Receiver<Job>>, mut connection: Connection) {
+    loop {
+        let job = queue
+            .lock()
+            .expect("invariant: nothing panics under the lock")
+            .blocking_recv();
+        let Some(job) = job else { return };
+        // The transaction of a job that panics is rolled back as its guard unwinds; its caller is told by its channel.
+        if catch_unwind(AssertUnwindSafe(|| job(&mut connection))).is_err() {
+            tracing::error!("a job of the log panicked; this is a bug, please report it");
+        }
+    }
+}

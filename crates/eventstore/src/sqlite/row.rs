@@ -1,0 +1,61 @@
+//! Rows as recorded events.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::{
+    Row,
+    types::{FromSqlError, Type, ValueRef},
+};
+use sagamill_bus::{Headers, Topic};
+use uuid::Uuid;
+
+use crate::{Position, Recorded, StreamId, Version};
+
+/// The columns that [`recorded`] takes, in its order.
+pub(super) const COLUMNS: &str =
+    "pos, version, recorded_at, event_id, corr, caus, schema_version, stream_id, type, topic, key, payload, meta";
+
+pub(super) fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
+    Ok(Recorded {
+        position: Position(row.get(0)?),
+        version: Version(row.get(1)?),
+        at: time(row, 2)?,
+        id: id(row, 3)?.ok_or_else(|| unfit(3, Type::Null))?,
+        correlation: id(row, 4)?,
+        causation: id(row, 5)?,
+        schema: row.get(6)?,
+        stream: StreamId::from(row.get::<_, String>(7)?),
+        name: row.get(8)?,
+        topic: row.get::<_, Option<String>>(9)?.map(Topic::from),
+        key: row.get(10)?,
+        event: Bytes::copy_from_slice(row.get_ref(11)?.as_blob()?),
+        headers: headers(row, 12)?,
+    })
+}
+
+/// An id that may be null.
+pub(super) fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Uuid>> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        ValueRef::Blob(bytes) => Uuid::from_slice(bytes).map(Some).map_err(|_| unfit(column, Type::Blob)),
+        other => Err(unfit(column, other.data_type())),
+    }
+}
+
+/// A time in microseconds.
+pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_microsecond(row.get(column)?).map_err(|_| unfit(column, Type::Integer))
+}
+
+fn headers(row: &Row<'_>, column: usize) -> rusqlite::Result<Headers> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(Headers::new()),
+        ValueRef::Blob(json) => serde_json::from_slice(json)
+            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Blob, error.into())),
+        other => Err(unfit(column, other.data_type())),
+    }
+}
+
+fn unfit(column: usize, is: Type) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, is, FromSqlError::InvalidType.into())
+}

@@ -1,0 +1,311 @@
+//! A flush: batches in one transaction, each stored whole or not at all.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::failure;
+use crate::{
+    Append, Batch, Error, NewEvent, Position, Receipt, Result, StreamId, Version, backend::micros, entry::Entry,
+};
+
+/// The stream's version, and whether it is closed.
+pub(super) const STREAM: &str = "SELECT
+    coalesce((SELECT version FROM es_event WHERE stream_id = ?1 ORDER BY version DESC LIMIT 1), 0),
+    EXISTS (SELECT 1 FROM es_stream WHERE stream_id = ?1 AND state > 0)";
+const HEAD: &str = "SELECT pos, recorded_at FROM es_event ORDER BY pos DESC LIMIT 1";
+const INSERT: &str = "INSERT INTO es_event
+    (pos, version, recorded_at, append_hash, event_id, corr, caus, schema_version, stream_id, type, topic, key, payload, meta)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+const KNOWN: &str = "SELECT pos, version, stream_id, append_hash FROM es_event WHERE event_id = ?1";
+const LAST: &str = "SELECT pos FROM es_event WHERE stream_id = ?1 ORDER BY version DESC LIMIT 1";
+const TRACK: &str =
+    "UPDATE es_checkpoint SET pos = ?1, event_id = ?2 WHERE name = ?3 AND shard = ?4 AND owner = ?5 AND fence = ?6";
+
+/// A transaction that took this long to begin waited for another process.
+const CONTENDED: Duration = Duration::from_millis(1);
+
+type Answers = Vec<Result<Vec<Receipt>>>;
+
+/// Stores batches. `contended` is set where another process had the file. What goes wrong with all of them at once is tried again with each half, until only the culprit fails.
+pub(super) fn flush(connection: &mut Connection, entries: &[Entry], contended: &AtomicBool) -> Answers {
+    let error = match attempt(connection, entries, contended) {
+        Ok(answers) => return answers,
+        Err(error) => error,
+    };
+    if entries.len() > 1 && matches!(error, Error::Database(_)) {
+        tracing::warn!(%error, batches = entries.len(), "a flush failed; looking for the batch that is the cause");
+        let (left, right) = entries.split_at(entries.len() / 2);
+        let mut answers = flush(connection, left, contended);
+        answers.extend(flush(connection, right, contended));
+        return answers;
+    }
+    vec![Err(error); entries.len()]
+}
+
+fn attempt(connection: &mut Connection, entries: &[Entry], contended: &AtomicBool) -> Result<Answers> {
+    let began = Instant::now();
+    let tx = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(failure::of)?;
+    contended.store(began.elapsed() > CONTENDED, Ordering::Relaxed);
+    let answers = write(&tx, entries).map_err(failure::of)?;
+    fail::fail_point!("log.append.before");
+    tx.commit().map_err(failure::of_committing)?;
+    fail::fail_point!("log.append.after");
+    Ok(answers)
+}
+
+/// Either error is one of the database; a batch that is refused is an answer.
+fn write(tx: &Transaction<'_>, entries: &[Entry]) -> rusqlite::Result<Answers> {
+    let mut flush = Flush::new(tx)?;
+    entries.iter().map(|entry| flush.take(entry)).collect()
+}
+
+struct Flush<'tx> {
+    tx: &'tx Connection,
+    /// The last position, and the time of all that this flush stores.
+    head: i64,
+    at: i64,
+    stream: CachedStatement<'tx>,
+    insert: CachedStatement<'tx>,
+}
+
+/// Why a batch was not stored, before it is known whether it was stored earlier.
+enum No {
+    /// It may be a repeat; if not, this is the answer.
+    Refused(Error),
+    /// An event's id is in the log already.
+    Duplicate,
+    Failed(rusqlite::Error),
+}
+impl From<rusqlite::Error> for No {
+    fn from(error: rusqlite::Error) -> Self {
+        if failure::is_duplicate(&error) {
+            Self::Duplicate
+        } else {
+            Self::Failed(error)
+        }
+    }
+}
+
+impl<'tx> Flush<'tx> {
+    fn new(tx: &'tx Connection) -> rusqlite::Result<Self> {
+        let last = tx
+            .prepare_cached(HEAD)?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let (head, at): (i64, i64) = last.unwrap_or((0, i64::MIN));
+        let (stream, insert) = (tx.prepare_cached(STREAM)?, tx.prepare_cached(INSERT)?);
+        Ok(Self {
+            tx,
+            head,
+            at: at.max(micros()),
+            stream,
+            insert,
+        })
+    }
+
+    /// Stores a batch, or finds that it is there. The common case asks for nothing that an index does not give at once;
+    /// only what cannot be stored is looked up.
+    fn take(&mut self, entry: &Entry) -> rusqlite::Result<Result<Vec<Receipt>>> {
+        let events: usize = entry.batch.appends.iter().map(|append| append.events.len()).sum();
+        // A single statement has no effect when it fails.
+        let undoable = events + usize::from(entry.batch.tracking.is_some()) > 1;
+        if undoable {
+            self.tx.prepare_cached("SAVEPOINT batch")?.execute([])?;
+        }
+        let head = self.head;
+        let no = match self.store(entry) {
+            Ok(receipts) => {
+                self.release(undoable)?;
+                return Ok(Ok(receipts));
+            }
+            Err(no) => no,
+        };
+        self.head = head;
+        if undoable {
+            self.tx.prepare_cached("ROLLBACK TO batch")?.execute([])?;
+            self.release(true)?;
+        }
+        match no {
+            No::Failed(error) => Err(error),
+            No::Refused(error) => Ok(self.repeat(entry)?.unwrap_or(Err(error))),
+            No::Duplicate => Ok(self.repeat(entry)?.unwrap_or_else(|| Err(broken()))),
+        }
+    }
+
+    fn release(&self, savepoint: bool) -> rusqlite::Result<()> {
+        if savepoint {
+            self.tx.prepare_cached("RELEASE batch")?.execute([])?;
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, entry: &Entry) -> Result<Vec<Receipt>, No> {
+        let versions = entry
+            .batch
+            .appends
+            .iter()
+            .map(|append| self.expect(append))
+            .collect::<Result<Vec<_>, No>>()?;
+        self.judge(&entry.batch)?;
+        let appends = entry.batch.appends.iter().zip(versions).zip(&entry.hashes);
+        appends
+            .map(|((append, version), hash)| self.insert(append, version, *hash))
+            .collect()
+    }
+
+    fn expect(&mut self, append: &Append) -> Result<i64, No> {
+        let stream = append.stream.as_str();
+        let (version, closed) = self
+            .stream
+            .query_row([stream], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?)))?;
+        if closed {
+            return Err(No::Refused(Error::Closed(append.stream.clone())));
+        }
+        let actual = Version(version);
+        if !append.expected.allows(actual) {
+            let (stream, expected) = (append.stream.clone(), append.expected);
+            return Err(No::Refused(Error::Conflict {
+                stream,
+                expected,
+                actual,
+            }));
+        }
+        Ok(version)
+    }
+
+    fn judge(&self, batch: &Batch) -> Result<(), No> {
+        for guard in &batch.guards {
+            let stream = guard.stream.as_str();
+            let last = self
+                .tx
+                .prepare_cached(LAST)?
+                .query_row([stream], |row| row.get(0))
+                .optional()?;
+            if let Some(at) = last.map(Position).filter(|at| *at > guard.after) {
+                return Err(No::Refused(Error::Guarded {
+                    stream: guard.stream.clone(),
+                    at,
+                }));
+            }
+        }
+        let Some(tracking) = &batch.tracking else { return Ok(()) };
+        let (lease, to) = (&tracking.lease, tracking.to);
+        let event = to.event.as_ref().map(|id| &id.as_bytes()[..]);
+        let row = params![
+            to.position.0,
+            event,
+            lease.name,
+            lease.shard,
+            &lease.owner.as_bytes()[..],
+            lease.fence
+        ];
+        if self.tx.prepare_cached(TRACK)?.execute(row)? == 0 {
+            return Err(No::Refused(Error::Fenced {
+                name: lease.name.clone(),
+                shard: lease.shard,
+            }));
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, append: &Append, version: i64, hash: i64) -> Result<Receipt, No> {
+        let first = self.head + 1;
+        for (n, event) in append.events.iter().enumerate() {
+            self.head += 1;
+            let version = version + 1 + n as i64;
+            let hash = (n == 0).then_some(hash);
+            let NewEvent {
+                id,
+                name,
+                schema,
+                topic,
+                key,
+                correlation,
+                causation,
+                payload,
+                ..
+            } = event;
+            self.insert.execute(params![
+                self.head,
+                version,
+                self.at,
+                hash,
+                &id.as_bytes()[..],
+                correlation.as_ref().map(|id| &id.as_bytes()[..]),
+                causation.as_ref().map(|id| &id.as_bytes()[..]),
+                schema,
+                append.stream.as_str(),
+                name,
+                topic.as_ref().map(AsRef::<str>::as_ref),
+                key,
+                &payload[..],
+                meta(event),
+            ])?;
+        }
+        let version = Version(version + append.events.len() as i64);
+        Ok(Receipt {
+            first: Position(first),
+            last: Position(self.head),
+            version,
+            repeated: false,
+        })
+    }
+
+    /// The first receipts, where the whole batch was stored before; an error where some of its ids were, in another way;
+    /// none where none of them was.
+    fn repeat(&self, entry: &Entry) -> rusqlite::Result<Option<Result<Vec<Receipt>>>> {
+        let appends = &entry.batch.appends;
+        let mut receipts = Vec::with_capacity(appends.len());
+        for (append, hash) in appends.iter().zip(&entry.hashes) {
+            receipts.extend(first_receipt(self.tx, append, *hash)?);
+        }
+        if receipts.len() == appends.len() && !appends.is_empty() {
+            return Ok(Some(Ok(receipts)));
+        }
+        for event in appends.iter().flat_map(|append| &append.events) {
+            if self.tx.prepare_cached(KNOWN)?.exists([&event.id.as_bytes()[..]])? {
+                return Ok(Some(Err(Error::IdReused(event.id))));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The receipt of the same append, stored earlier.
+fn first_receipt(tx: &Connection, append: &Append, hash: i64) -> rusqlite::Result<Option<Receipt>> {
+    let events = append.events.len() as i64;
+    let id = &append.events[0].id;
+    let mut known = tx.prepare_cached(KNOWN)?;
+    let found = known.query_row([&id.as_bytes()[..]], |row| {
+        let (first, version): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let same =
+            StreamId::from(row.get::<_, String>(2)?) == append.stream && row.get::<_, Option<i64>>(3)? == Some(hash);
+        let (last, version) = (Position(first + events - 1), Version(version + events - 1));
+        Ok(same.then_some(Receipt {
+            first: Position(first),
+            last,
+            version,
+            repeated: true,
+        }))
+    });
+    Ok(found.optional()?.flatten())
+}
+
+/// Headers as they are stored; none: no headers.
+pub(super) fn meta(event: &NewEvent) -> Option<Vec<u8>> {
+    let json = || serde_json::to_vec(&event.headers).expect("invariant: a map of strings is JSON");
+    (!event.headers.is_empty()).then(json)
+}
+
+/// A unique index said no, and it was not that of the ids: versions are not dense.
+fn broken() -> Error {
+    Error::Unusable {
+        what: "a stream's version is taken, though it is the next one: the log is damaged".to_owned(),
+    }
+}
