@@ -1,27 +1,101 @@
-//! What local steps run in.
+//! What a local step runs in.
 
-use sagamill_bus::{Context, ExtractError, FromContext, Message, Provides};
+use std::{
+    any::{Any, TypeId, type_name},
+    collections::HashMap,
+    fmt,
+    panic::resume_unwind,
+    sync::Arc,
+};
 
-use crate::{SagaContext, Transacts};
+use futures_core::future::BoxFuture;
+use sagamill_bus::{BoxError, Context, ExtractError, FromContext, Message, MessageId, Provides};
+use sagamill_eventstore::Database;
 
-/// What a local step runs in. State given to `Coordinator::with_state` is found by its type, which is checked when the
-/// saga is registered.
+use crate::barrier::{Answered, Effect, Given, Slot};
+use crate::handling::{Handling, MissingState};
+use crate::{SagaContext, Transacts, wire};
+
+/// What a local step runs in. State given to `Coordinator::with_state` is found by its type.
+#[derive(Debug)]
 pub struct LocalContext {
     message: Message,
+    saga: SagaContext,
+    states: States,
+    slot: Slot,
 }
+
 impl Context for LocalContext {
     fn message(&self) -> &Message {
         &self.message
     }
+    fn attempt(&self) -> u32 {
+        self.saga.attempt
+    }
 }
 impl<T: Clone + Send + Sync + 'static> Provides<T> for LocalContext {
     fn provide(&self) -> T {
-        todo!()
+        // Not a panic, which would be on the screen: it ends in a problem of the definition, or in a parked saga.
+        self.states.get().unwrap_or_else(|| resume_unwind(Box::new(MissingState(type_name::<T>()))))
     }
 }
 impl FromContext<LocalContext> for SagaContext {
-    async fn from_context(_: &LocalContext) -> Result<Self, ExtractError> {
-        todo!()
+    async fn from_context(cx: &LocalContext) -> Result<Self, ExtractError> {
+        Ok(cx.saga.clone())
     }
 }
-impl<D: sqlx::Database> Transacts<D> for LocalContext {}
+impl<D: Database> Transacts<D> for LocalContext {
+    fn slot(&self) -> &Slot {
+        &self.slot
+    }
+}
+
+/// States by their types.
+#[derive(Clone, Default)]
+pub(crate) struct States(Arc<HashMap<TypeId, Box<dyn Any + Send + Sync>>>);
+
+impl States {
+    /// Adds one, in place of one of the same type.
+    pub(crate) fn with<T: Clone + Send + Sync + 'static>(self, state: T) -> Self
+    where
+        Self: Sized,
+    {
+        let mut states = self.0;
+        let map = Arc::get_mut(&mut states);
+        let map = map.expect("invariant: states are given before anybody shares them");
+        map.insert(TypeId::of::<T>(), Box::new(state));
+        Self(states)
+    }
+    fn get<T: Clone + 'static>(&self) -> Option<T> {
+        self.0.get(&TypeId::of::<T>())?.downcast_ref::<T>().cloned()
+    }
+}
+
+impl fmt::Debug for States {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "States({})", self.0.len())
+    }
+}
+
+/// A local step's function, or its undo, with the states it may ask for.
+pub(crate) struct LocalEffect {
+    pub(crate) handling: Handling<LocalContext>,
+    pub(crate) states: States,
+}
+
+impl Effect for LocalEffect {
+    fn is_transactional(&self) -> bool {
+        self.handling.is_transactional
+    }
+    fn run(&self, given: Given, slot: Slot) -> BoxFuture<'static, Result<Answered, BoxError>> {
+        let saga = SagaContext::of(&given.ask);
+        let message = Message::new(given.command.clone())
+            .id(MessageId(saga.effect))
+            .key(saga.key.clone())
+            .header(wire::SAGA, saga.saga.to_string())
+            .header(wire::KEY, saga.key.clone())
+            .header(wire::STEP, saga.step.clone())
+            .header(wire::EFFECT, saga.effect.to_string());
+        (self.handling.run)(LocalContext { message, saga, states: self.states.clone(), slot }, given)
+    }
+}

@@ -1,0 +1,370 @@
+//! How an ask passes the barrier: the same decisions over every database.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use sagamill_bus::{BoxError, HandlerError};
+use sagamill_eventstore::EventStore;
+use uuid::Uuid;
+
+use super::ask::error;
+use super::effect::{Entered, Running};
+use super::{Answered, Ask, Barrier, Effect, Given, Passage, Phase, Row, Slot, State, Verdict};
+use crate::{Error, Result};
+
+/// How long an effect outside the database is left alone by others, unless its owner says again that it is at it.
+const LEASE: Duration = Duration::from_secs(30);
+/// How long an ask waits that finds another one at work.
+const BUSY: Duration = Duration::from_secs(1);
+/// How often an ask looks again when another one of the same effect came between, before it lets the broker bring it again.
+const COLLISIONS_MAX: u32 = 16;
+
+/// The names at which a test may kill the process: around a handler, and around the commit after it.
+pub(crate) struct KillPoints {
+    pub(crate) effect: [&'static str; 2],
+    pub(crate) commit: [&'static str; 2],
+}
+
+/// The one way to an effect.
+pub(crate) struct Gate {
+    barrier: Box<dyn Barrier>,
+    /// The clock.
+    store: EventStore,
+    owner: Uuid,
+    running: Running,
+    points: &'static KillPoints,
+}
+
+/// Why an ask has no verdict yet.
+enum Stop {
+    /// The handler's own error: judged by the retry policy.
+    Handler(BoxError),
+    /// Another ask of this effect came between.
+    Collision,
+    Store(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        use sagamill_eventstore::Error as Log;
+        match error {
+            Error::Store(Log::Conflict { .. } | Log::IdReused(_)) => Self::Collision,
+            error => Self::Store(error),
+        }
+    }
+}
+
+impl Gate {
+    pub(crate) fn new(barrier: Box<dyn Barrier>, store: EventStore, points: &'static KillPoints) -> Arc<Self> {
+        Arc::new(Self { barrier, store, owner: Uuid::now_v7(), running: Running::default(), points })
+    }
+    pub(crate) fn is_transactional(&self) -> bool {
+        self.barrier.transactional()
+    }
+    pub(crate) async fn migrate(&self) -> Result<()> {
+        self.barrier.migrate().await
+    }
+    /// Deletes rows first asked for longer ago than `retention`; see [`RETENTION`](super::RETENTION).
+    pub(crate) async fn sweep(&self, retention: Duration) -> Result<u64> {
+        const PAGE: u32 = 1_000;
+        let before = self.after(Duration::ZERO) - SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
+        let mut all = 0;
+        loop {
+            let gone = self.barrier.sweep(before, PAGE).await?;
+            all += gone;
+            if gone < u64::from(PAGE) {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Asks for an effect, or for its undo. `action` is the handler of the command, `undo` that of its undo; an undo needs
+    /// the action where it must learn how that ended.
+    ///
+    /// Dropped at any point, it leaves a state from which the next ask goes on.
+    pub(crate) async fn pass(
+        &self,
+        ask: &Ask,
+        action: Option<&dyn Effect>,
+        undo: Option<&dyn Effect>,
+    ) -> Result<Verdict, BoxError> {
+        for _ in 0..COLLISIONS_MAX {
+            let passed = match ask.phase {
+                Phase::Forward => match action {
+                    Some(action) => self.forward(ask, action).await,
+                    None => Err(no_handler(ask, "")),
+                },
+                Phase::Compensate => self.compensate(ask, action, undo).await,
+            };
+            match passed {
+                Ok(verdict) => return Ok(verdict),
+                Err(Stop::Collision) => {}
+                Err(Stop::Handler(error)) => return Err(error),
+                Err(Stop::Store(error)) => return Err(error.into()),
+            }
+        }
+        Ok(Verdict::Busy(BUSY))
+    }
+
+    /// Answers that the ask cannot succeed, and leaves the barrier as it is.
+    pub(crate) async fn fail(&self, ask: &Ask, why: String) -> Result<Verdict> {
+        let verdict = Verdict::Failed(why);
+        let passage = self.barrier.begin().await?;
+        match self.close(passage, ask, verdict.clone()).await {
+            // The same message has been answered by another passage meanwhile.
+            Err(Stop::Collision) | Ok(_) => Ok(verdict),
+            Err(Stop::Store(error)) => Err(error),
+            Err(Stop::Handler(_)) => unreachable!("invariant: no handler runs here"),
+        }
+    }
+
+    async fn forward(&self, ask: &Ask, action: &dyn Effect) -> Result<Verdict, Stop> {
+        let mut passage = self.barrier.begin().await?;
+        let now = self.store.now();
+        if ask.is_expired(now) {
+            return self.late(passage, ask).await;
+        }
+        let mut row = self.started(ask, Phase::Forward, now);
+        let Some(entered) = self.running.enter(ask.effect, Phase::Forward) else {
+            return Ok(Verdict::Busy(BUSY));
+        };
+        if !passage.insert(&row).await? {
+            row = passage.find(ask.effect, Phase::Forward).await?.ok_or(Stop::Collision)?;
+            if let Some(verdict) = settled(&row) {
+                return self.close(passage, ask, verdict).await;
+            }
+            if let Some(wait) = self.is_held(&row, now) {
+                return Ok(Verdict::Busy(wait));
+            }
+            self.take_over(&mut row, now);
+            passage.update(&row).await?;
+        }
+        let given = Given { ask: ask.clone(), command: row.command.clone(), reply: None };
+        if action.is_transactional() {
+            let (mut passage, answered) = self.inside(passage, action, given).await?;
+            let verdict = self.write_down(passage.as_mut(), &mut row, answered).await?;
+            return self.close(passage, ask, verdict).await;
+        }
+        passage.commit().await?;
+        let answered = self.outside(&row, action, given, entered).await?;
+        let mut passage = self.barrier.begin().await?;
+        row = passage.find(ask.effect, Phase::Forward).await?.ok_or(Stop::Collision)?;
+        // Whoever took over meanwhile asked for the same effect, and what was answered first counts.
+        let verdict = match settled(&row) {
+            Some(verdict) => verdict,
+            None => self.write_down(passage.as_mut(), &mut row, answered).await?,
+        };
+        self.close(passage, ask, verdict).await
+    }
+
+    async fn compensate(
+        &self,
+        ask: &Ask,
+        action: Option<&dyn Effect>,
+        undo: Option<&dyn Effect>,
+    ) -> Result<Verdict, Stop> {
+        let mut passage = self.barrier.begin().await?;
+        let now = self.store.now();
+        if ask.is_expired(now) {
+            return self.late(passage, ask).await;
+        }
+        let Some(entered) = self.running.enter(ask.effect, Phase::Compensate) else {
+            return Ok(Verdict::Busy(BUSY));
+        };
+        let mut row = self.started(ask, Phase::Compensate, now);
+        if !passage.insert(&row).await? {
+            row = passage.find(ask.effect, Phase::Compensate).await?.ok_or(Stop::Collision)?;
+            if let Some(verdict) = settled(&row) {
+                return self.close(passage, ask, verdict).await;
+            }
+            if let Some(wait) = self.is_held(&row, now) {
+                return Ok(Verdict::Busy(wait));
+            }
+            self.take_over(&mut row, now);
+            passage.update(&row).await?;
+        }
+        let tombstone = ask.row(Phase::Forward, State::Tombstone, now);
+        let mut done = if passage.insert(&tombstone).await? {
+            tombstone
+        } else {
+            passage.find(ask.effect, Phase::Forward).await?.ok_or(Stop::Collision)?
+        };
+        match done.state {
+            State::Tombstone | State::Rejected | State::Undone => {
+                let verdict = self.write_down(passage.as_mut(), &mut row, undone()).await?;
+                return self.close(passage, ask, verdict).await;
+            }
+            State::Started => {
+                drop((passage, entered));
+                return self.in_doubt(ask, &done, action).await;
+            }
+            State::Done => {}
+        }
+        let undo = undo.ok_or_else(|| no_handler(ask, "the undo of "))?;
+        let given = Given { ask: ask.clone(), command: done.command.clone(), reply: done.reply.clone() };
+        let mut passage = if undo.is_transactional() {
+            self.inside(passage, undo, given).await?.0
+        } else {
+            passage.commit().await?;
+            self.outside(&row, undo, given, entered).await?;
+            let mut passage = self.barrier.begin().await?;
+            row = passage.find(ask.effect, Phase::Compensate).await?.ok_or(Stop::Collision)?;
+            passage
+        };
+        done.state = State::Undone;
+        done.updated_at = self.store.now();
+        passage.update(&done).await?;
+        let verdict = self.write_down(passage.as_mut(), &mut row, undone()).await?;
+        self.close(passage, ask, verdict).await
+    }
+
+    /// The action was begun and nobody knows how it ended: it is asked again, under its own effect id, and then undone.
+    async fn in_doubt(&self, ask: &Ask, begun: &Row, action: Option<&dyn Effect>) -> Result<Verdict, Stop> {
+        let action = action.ok_or_else(|| no_handler(ask, ""))?;
+        match self.forward(&ask.again(begun), action).await? {
+            Verdict::Done(_) | Verdict::Rejected(_) => Err(Stop::Collision),
+            other => Ok(other),
+        }
+    }
+
+    /// The handler's changes are part of the passage: kept with it, or taken back.
+    async fn inside(
+        &self,
+        mut passage: Box<dyn Passage>,
+        handler: &dyn Effect,
+        given: Given,
+    ) -> Result<(Box<dyn Passage>, Answered), Stop> {
+        passage.before_handler().await?;
+        let slot = Slot::default();
+        let lent = passage.lend().map(|transaction| slot.put(transaction)).is_some();
+        fail::fail_point!(self.points.effect[0]);
+        let answered = handler.run(given, slot.clone()).await.map_err(Stop::Handler)?;
+        fail::fail_point!(self.points.effect[1]);
+        if lent {
+            let kept = "the handler has kept its transaction: `Tx` must be dropped when it returns";
+            passage.take_back(slot.take().ok_or_else(|| Stop::Handler(HandlerError::permanent(kept).into()))?)?;
+        }
+        if matches!(answered, Answered::Rejected(_)) {
+            passage.undo_handler().await?;
+        }
+        Ok((passage, answered))
+    }
+
+    /// The handler runs between two transactions, and its row says so for as long as it runs.
+    async fn outside(
+        &self,
+        row: &Row,
+        handler: &dyn Effect,
+        given: Given,
+        _entered: Entered,
+    ) -> Result<Answered, Stop> {
+        fail::fail_point!(self.points.effect[0]);
+        let mut run = handler.run(given, Slot::default());
+        let answered = loop {
+            let renewal = self.after(LEASE / 3);
+            tokio::select! {
+                answered = &mut run => break answered,
+                () = self.store.sleep_until(renewal) => self.hold(row, LEASE).await,
+            }
+        };
+        fail::fail_point!(self.points.effect[1]);
+        match answered {
+            Ok(answered) => Ok(answered),
+            Err(error) => {
+                // Nobody is at it any more, so the next ask need not wait for the lease.
+                self.hold(row, Duration::ZERO).await;
+                Err(Stop::Handler(error))
+            }
+        }
+    }
+
+    /// Says how long this process is still at an effect. Where that cannot be said now, the old lease stands.
+    async fn hold(&self, row: &Row, lease: Duration) {
+        let held = async {
+            let mut passage = self.barrier.begin().await?;
+            let found = passage.find(row.effect, row.phase).await?;
+            let Some(mut row) = found.filter(|row| row.state == State::Started && row.owner == Some(self.owner)) else {
+                return Ok(());
+            };
+            row.lease_until = Some(self.after(lease));
+            passage.update(&row).await?;
+            passage.commit().await
+        };
+        if let Err(error) = held.await {
+            tracing::warn!(effect = %row.effect, %error, "the lease of a running effect could not be written");
+        }
+    }
+
+    fn started(&self, ask: &Ask, phase: Phase, now: Timestamp) -> Row {
+        let mut row = ask.row(phase, State::Started, now);
+        self.take_over(&mut row, now);
+        row
+    }
+    fn take_over(&self, row: &mut Row, now: Timestamp) {
+        row.owner = Some(self.owner);
+        row.lease_until = Some(self.after(LEASE));
+        row.updated_at = now;
+    }
+    /// How long to wait for whoever is at this row; none: nobody is. A row of this process's own is held by nobody, since
+    /// whoever reads it has entered its phase.
+    fn is_held(&self, row: &Row, now: Timestamp) -> Option<Duration> {
+        let until = row.lease_until.filter(|_| row.owner != Some(self.owner))?;
+        let left = Duration::try_from(until.duration_since(now)).ok()?;
+        (!left.is_zero()).then_some(left.min(BUSY))
+    }
+    fn after(&self, wait: Duration) -> Timestamp {
+        let now = self.store.now();
+        SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
+    }
+
+    async fn write_down(&self, passage: &mut dyn Passage, row: &mut Row, answered: Answered) -> Result<Verdict, Stop> {
+        let (state, reply, verdict) = match answered {
+            Answered::Done(reply) => (State::Done, reply.clone(), Verdict::Done(reply)),
+            Answered::Rejected(reply) => (State::Rejected, reply.clone(), Verdict::Rejected(reply)),
+        };
+        (row.state, row.reply, row.owner, row.lease_until) = (state, Some(reply), None, None);
+        row.updated_at = self.store.now();
+        passage.update(row).await?;
+        Ok(verdict)
+    }
+
+    /// Refused, unless it is known how it ended.
+    async fn late(&self, mut passage: Box<dyn Passage>, ask: &Ask) -> Result<Verdict, Stop> {
+        let row = passage.find(ask.effect, ask.phase).await?;
+        let verdict = row.as_ref().and_then(settled).unwrap_or(Verdict::Expired);
+        self.close(passage, ask, verdict).await
+    }
+
+    /// Answers, in the same commit as all that was written.
+    async fn close(&self, mut passage: Box<dyn Passage>, ask: &Ask, verdict: Verdict) -> Result<Verdict, Stop> {
+        if let Some(reply) = ask.reply(&verdict) {
+            passage.stage(ask.effect, reply).await?;
+        }
+        fail::fail_point!(self.points.commit[0]);
+        passage.commit().await?;
+        fail::fail_point!(self.points.commit[1]);
+        Ok(verdict)
+    }
+}
+
+/// What the row answers for ever; none while it is only started.
+fn settled(row: &Row) -> Option<Verdict> {
+    let reply = || row.reply.clone().unwrap_or_else(|| Bytes::from_static(b"null"));
+    match row.state {
+        State::Started => None,
+        State::Done => Some(Verdict::Done(reply())),
+        State::Rejected => Some(Verdict::Rejected(reply())),
+        State::Tombstone | State::Undone => Some(Verdict::Rejected(error("undone before"))),
+    }
+}
+
+/// How an undo ends that had nothing to undo, and one that has undone it.
+fn undone() -> Answered {
+    Answered::Done(Bytes::from_static(b"null"))
+}
+
+fn no_handler(ask: &Ask, of: &str) -> Stop {
+    let missing = format!("no handler for {of}`{}` here", ask.command_name);
+    Stop::Handler(HandlerError::permanent(missing).into())
+}

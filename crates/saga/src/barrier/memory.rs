@@ -1,0 +1,137 @@
+//! The barrier of a log in memory: rows are events beside the replies, so that both are one commit.
+
+use std::any::Any;
+
+use futures_core::future::BoxFuture;
+use jiff::Timestamp;
+use sagamill_eventstore::{Append, Batch, EventStore, Expected, NewEvent, StreamId, Version};
+use uuid::Uuid;
+
+use super::{Barrier, Passage, Phase, Row};
+use crate::{Error, Result};
+
+/// The type of the events that hold rows.
+const ROW: &str = "saga.barrier";
+
+pub(crate) struct MemoryBarrier<D> {
+    store: EventStore<D>,
+}
+
+impl<D> MemoryBarrier<D> {
+    pub(crate) fn new(store: &EventStore<D>) -> Self {
+        Self { store: store.clone() }
+    }
+}
+
+impl<D: Send + Sync + 'static> Barrier for MemoryBarrier<D> {
+    fn migrate(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Passage>>> {
+        let passage = MemoryPassage { store: self.store.clone(), seen: None, written: Vec::new() };
+        Box::pin(async { Ok(Box::new(passage) as Box<dyn Passage>) })
+    }
+    fn sweep(&self, _before: Timestamp, _most: u32) -> BoxFuture<'_, Result<u64>> {
+        // The log keeps all it has for as long as the process lives.
+        Box::pin(async { Ok(0) })
+    }
+    fn transactional(&self) -> bool {
+        false
+    }
+}
+
+/// What one effect's stream held when it was first looked at, and what is to be added to it.
+struct MemoryPassage<D> {
+    store: EventStore<D>,
+    seen: Option<Seen>,
+    written: Vec<NewEvent>,
+}
+
+struct Seen {
+    stream: StreamId,
+    version: Version,
+    rows: Vec<Row>,
+    ids: Vec<Uuid>,
+}
+
+impl<D: Send + Sync + 'static> MemoryPassage<D> {
+    async fn look(&mut self, effect: Uuid) -> Result<&mut Seen> {
+        if self.seen.is_none() {
+            let stream = super::stream(effect);
+            let mut seen = Seen { stream: stream.clone(), version: Version(0), rows: Vec::new(), ids: Vec::new() };
+            let mut read = self.store.read(stream);
+            while let Some(event) = read.next().await {
+                let event = event?;
+                seen.version = event.version;
+                seen.ids.push(event.id);
+                if event.name == ROW {
+                    seen.put(serde_json::from_slice(&event.event).map_err(Error::codec)?);
+                }
+            }
+            self.seen = Some(seen);
+        }
+        Ok(self.seen.as_mut().expect("invariant: it was looked at above"))
+    }
+    async fn write(&mut self, row: &Row) -> Result<()> {
+        let event = NewEvent::new(ROW, serde_json::to_vec(row).map_err(Error::codec)?);
+        self.look(row.effect).await?.put(row.clone());
+        self.written.push(event);
+        Ok(())
+    }
+}
+
+impl Seen {
+    fn put(&mut self, row: Row) {
+        self.rows.retain(|other| other.phase != row.phase);
+        self.rows.push(row);
+    }
+}
+
+impl<D: Send + Sync + 'static> Passage for MemoryPassage<D> {
+    fn insert<'a>(&'a mut self, row: &'a Row) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async move {
+            if self.look(row.effect).await?.rows.iter().any(|other| other.phase == row.phase) {
+                return Ok(false);
+            }
+            self.write(row).await?;
+            Ok(true)
+        })
+    }
+    fn find(&mut self, effect: Uuid, phase: Phase) -> BoxFuture<'_, Result<Option<Row>>> {
+        Box::pin(async move { Ok(self.look(effect).await?.rows.iter().find(|row| row.phase == phase).cloned()) })
+    }
+    fn update<'a>(&'a mut self, row: &'a Row) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.write(row))
+    }
+    fn stage(&mut self, effect: Uuid, reply: NewEvent) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            if !self.look(effect).await?.ids.contains(&reply.id) {
+                self.written.push(reply);
+            }
+            Ok(())
+        })
+    }
+    fn before_handler(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+    fn undo_handler(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+    fn lend(&mut self) -> Option<Box<dyn Any + Send>> {
+        None
+    }
+    fn take_back(&mut self, _transaction: Box<dyn Any + Send>) -> Result<()> {
+        Ok(())
+    }
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            let Some(seen) = self.seen.filter(|_| !self.written.is_empty()) else {
+                return Ok(());
+            };
+            // Two passages of one effect at the same time: the second finds the stream gone on, and looks again.
+            let expected = if seen.version == Version(0) { Expected::NoStream } else { Expected::Exact(seen.version) };
+            self.store.commit(Batch::from(Append { stream: seen.stream, expected, events: self.written })).await?;
+            Ok(())
+        })
+    }
+}

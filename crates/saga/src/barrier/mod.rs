@@ -1,0 +1,114 @@
+//! The barrier: a repeat answers its first reply, an undo that comes first bars its action, an action after its undo is
+//! refused. It lies in the participant's own database and is passed in the transaction of the effect.
+//!
+//! One row per effect and phase, whose state says all that is known:
+//!
+//! ```text
+//! forward     (none) ──▶ started ──▶ done ──▶ undone        started: the effect is outside the database and may have happened;
+//!                │          └──────▶ rejected                        owner and lease say whether somebody is at it
+//!                └──▶ tombstone                             tombstone: its undo came first, it must never run
+//! compensate  (none) ──▶ started ──▶ done
+//! ```
+//!
+//! An effect inside the transaction goes from nothing to its end in one commit; `started` is then seen by nobody.
+
+mod ask;
+mod effect;
+mod gate;
+mod memory;
+mod row;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::any::Any;
+
+use futures_core::future::BoxFuture;
+use jiff::Timestamp;
+use sagamill_eventstore::{AnyDatabase, EventStore, NewEvent};
+use uuid::Uuid;
+
+pub(crate) use ask::{Ask, ReplyTo, Verdict, stream};
+pub use effect::Slot;
+pub(crate) use effect::{Answered, Effect, Given};
+pub(crate) use gate::{Gate, KillPoints};
+pub(crate) use memory::MemoryBarrier;
+pub(crate) use row::{Phase, Row, State};
+#[cfg(feature = "sqlite")]
+pub(crate) use sqlite::SqliteBarrier;
+
+use crate::Result;
+
+/// How long rows are kept: longer than any ask of their effect can still come.
+pub const RETENTION: std::time::Duration = std::time::Duration::from_hours(90 * 24);
+
+/// The statements that make this crate's tables, for those who run migrations by themselves; running them again changes
+/// nothing. None: the database of this scheme needs none, or is not known.
+pub fn migrations(scheme: &str) -> Option<&'static str> {
+    match scheme {
+        #[cfg(feature = "sqlite")]
+        "sqlite" => Some(sqlite::MIGRATIONS),
+        _ => None,
+    }
+}
+
+/// Opens passages, in one database.
+pub(crate) trait Barrier: Send + Sync + 'static {
+    /// Makes its table, where it is not there.
+    fn migrate(&self) -> BoxFuture<'_, Result<()>>;
+    /// Begins a transaction.
+    fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Passage>>>;
+    /// Deletes rows first asked for before a time, at most `most`, and answers how many. A row that is `started` stays: what
+    /// it asks for is in doubt.
+    fn sweep(&self, before: Timestamp, most: u32) -> BoxFuture<'_, Result<u64>>;
+    /// Whether a handler can work in its transaction.
+    fn transactional(&self) -> bool;
+}
+
+/// One open transaction at the barrier. Dropped, it is rolled back.
+pub(crate) trait Passage: Send {
+    /// Writes the row down, if there is none of its effect and phase: false where there is.
+    fn insert<'a>(&'a mut self, row: &'a Row) -> BoxFuture<'a, Result<bool>>;
+    /// The row as it is, committed by whoever.
+    fn find(&mut self, effect: Uuid, phase: Phase) -> BoxFuture<'_, Result<Option<Row>>>;
+    /// Writes the row over the one that is there.
+    fn update<'a>(&'a mut self, row: &'a Row) -> BoxFuture<'a, Result<()>>;
+    /// Adds a reply to the log, with the transaction. One whose id is there already is left out.
+    fn stage(&mut self, effect: Uuid, reply: NewEvent) -> BoxFuture<'_, Result<()>>;
+    /// Marks the place to which [`undo_handler`](Self::undo_handler) goes back.
+    fn before_handler(&mut self) -> BoxFuture<'_, Result<()>>;
+    /// Takes back what the handler changed, and nothing else.
+    fn undo_handler(&mut self) -> BoxFuture<'_, Result<()>>;
+    /// Hands the transaction over to a handler; none: there is none to share.
+    fn lend(&mut self) -> Option<Box<dyn Any + Send>>;
+    /// Takes it back.
+    fn take_back(&mut self, transaction: Box<dyn Any + Send>) -> Result<()>;
+    /// Commits.
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
+}
+
+/// The place of a participant's or a coordinator's barrier: a log's own database.
+pub trait Guarded: Send + Sync + Sized + 'static {
+    #[doc(hidden)]
+    fn barrier(store: &EventStore<Self>) -> Result<GuardedBy>;
+}
+
+/// A barrier, of a kind that nobody outside needs to know.
+#[doc(hidden)]
+#[allow(missing_debug_implementations, reason = "opaque")]
+pub struct GuardedBy(pub(crate) Box<dyn Barrier>);
+
+impl Guarded for AnyDatabase {
+    fn barrier(store: &EventStore<Self>) -> Result<GuardedBy> {
+        #[cfg(feature = "sqlite")]
+        if let Some(store) = store.typed::<sqlx::Sqlite>() {
+            return Ok(GuardedBy(Box::new(SqliteBarrier::new(&store))));
+        }
+        Ok(GuardedBy(Box::new(MemoryBarrier::new(store))))
+    }
+}
+#[cfg(feature = "sqlite")]
+impl Guarded for sqlx::Sqlite {
+    fn barrier(store: &EventStore<Self>) -> Result<GuardedBy> {
+        Ok(GuardedBy(Box::new(SqliteBarrier::new(store))))
+    }
+}
