@@ -65,17 +65,6 @@ impl<X: Context> Handling<X> {
             Ok(Args::Input::of(command, reply))
         })
     }
-    /// A handler whose last argument is what a local step replied.
-    pub(crate) fn of_local_undo<H, Args>(handler: H) -> Self
-    where
-        H: Handler<Args>,
-        Args: Input<Input: DeserializeOwned, Extractors: Extract<X>>,
-        H::Output: UndoResult,
-        H::Future: Send,
-    {
-        Self::undoing(handler, |given| decode(reply(given)))
-    }
-
     fn undoing<H, Args>(handler: H, read: fn(&Given) -> Result<Args::Input, BoxError>) -> Self
     where
         H: Handler<Args>,
@@ -88,7 +77,7 @@ impl<X: Context> Handling<X> {
             async move {
                 let extractors = Args::Extractors::extract(&cx).await?;
                 let undone = handler.call(Args::join(extractors, read(&given)?));
-                undone.await.into_result()?;
+                undone.await.into_undone()?;
                 Ok(Answered::Done(Bytes::from_static(b"null")))
             }
         })
@@ -106,7 +95,7 @@ impl<X: Context> Handling<X> {
 }
 
 /// A panic is an error like any other: rolled back, and tried again.
-fn caught(
+pub(crate) fn caught(
     run: impl Future<Output = Result<Answered, BoxError>> + Send + 'static,
 ) -> BoxFuture<'static, Result<Answered, BoxError>> {
     Box::pin(async move { AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(&*panic))) })

@@ -1,17 +1,22 @@
 //! Sagas: transactions over several services that complete or are undone step by step.
 
 #![allow(dead_code, clippy::todo, missing_docs, missing_debug_implementations, reason = "being built")]
+mod barrier;
 mod command;
 mod coordinator;
 pub mod core;
 mod definition;
 mod error;
+mod handling;
 mod local;
+mod metric_definitions;
 mod participant;
+mod serve;
 mod step;
 pub mod test;
 pub mod wire;
 
+pub use barrier::migrations;
 pub use command::{Answer, Command, IntoAnswer, Never, RejectionOf, ReplyOf, Undo, UndoResult, Undoes};
 pub use coordinator::{Coordinator, Instance, Outcome, Sagas};
 pub use definition::{

@@ -13,8 +13,8 @@ use sagamill_bus::{BoxError, Context, ExtractError, FromContext, Message, Messag
 use sagamill_eventstore::Database;
 
 use crate::barrier::{Answered, Effect, Given, Slot};
-use crate::handling::{Handling, MissingState};
-use crate::{SagaContext, Transacts, wire};
+use crate::handling::{MissingState, caught};
+use crate::{Answer, SagaContext, Transacts, step::LocalRun, wire};
 
 /// What a local step runs in. State given to `Coordinator::with_state` is found by its type.
 #[derive(Debug)]
@@ -79,13 +79,13 @@ impl fmt::Debug for States {
 
 /// A local step's function, or its undo, with the states it may ask for.
 pub(crate) struct LocalEffect {
-    pub(crate) handling: Handling<LocalContext>,
+    pub(crate) function: Arc<dyn LocalRun>,
     pub(crate) states: States,
 }
 
 impl Effect for LocalEffect {
     fn is_transactional(&self) -> bool {
-        self.handling.is_transactional
+        self.function.is_transactional()
     }
     fn run(&self, given: Given, slot: Slot) -> BoxFuture<'static, Result<Answered, BoxError>> {
         let saga = SagaContext::of(&given.ask);
@@ -96,6 +96,14 @@ impl Effect for LocalEffect {
             .header(wire::KEY, saga.key.clone())
             .header(wire::STEP, saga.step.clone())
             .header(wire::EFFECT, saga.effect.to_string());
-        (self.handling.run)(LocalContext { message, saga, states: self.states.clone(), slot }, given)
+        let cx = LocalContext { message, saga, states: self.states.clone(), slot };
+        // An undo is given its step's reply, a step the saga's state.
+        let run = self.function.run(cx, given.reply.unwrap_or(given.command));
+        caught(async move {
+            Ok(match run.await? {
+                Answer::Done(reply) => Answered::Done(reply),
+                Answer::Rejected(rejection) => Answered::Rejected(rejection),
+            })
+        })
     }
 }

@@ -24,17 +24,17 @@ use std::any::Any;
 
 use futures_core::future::BoxFuture;
 use jiff::Timestamp;
-use sagamill_eventstore::{AnyDatabase, EventStore, NewEvent};
+use sagamill_eventstore::{EventStore, NewEvent};
 use uuid::Uuid;
 
 pub(crate) use ask::{Ask, ReplyTo, Verdict, stream};
 pub use effect::Slot;
 pub(crate) use effect::{Answered, Effect, Given};
 pub(crate) use gate::{Gate, KillPoints};
-pub(crate) use memory::MemoryBarrier;
+use memory::MemoryBarrier;
 pub(crate) use row::{Phase, Row, State};
 #[cfg(feature = "sqlite")]
-pub(crate) use sqlite::SqliteBarrier;
+use sqlite::SqliteBarrier;
 
 use crate::Result;
 
@@ -86,29 +86,11 @@ pub(crate) trait Passage: Send {
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
 }
 
-/// The place of a participant's or a coordinator's barrier: a log's own database.
-pub trait Guarded: Send + Sync + Sized + 'static {
-    #[doc(hidden)]
-    fn barrier(store: &EventStore<Self>) -> Result<GuardedBy>;
-}
-
-/// A barrier, of a kind that nobody outside needs to know.
-#[doc(hidden)]
-#[allow(missing_debug_implementations, reason = "opaque")]
-pub struct GuardedBy(pub(crate) Box<dyn Barrier>);
-
-impl Guarded for AnyDatabase {
-    fn barrier(store: &EventStore<Self>) -> Result<GuardedBy> {
-        #[cfg(feature = "sqlite")]
-        if let Some(store) = store.typed::<sqlx::Sqlite>() {
-            return Ok(GuardedBy(Box::new(SqliteBarrier::new(&store))));
-        }
-        Ok(GuardedBy(Box::new(MemoryBarrier::new(store))))
+/// The barrier beside a log: in its database, or in its memory.
+pub(crate) fn of<D: 'static>(store: &EventStore<D>) -> Box<dyn Barrier> {
+    #[cfg(feature = "sqlite")]
+    if let Some(store) = store.on::<sqlx::Sqlite>() {
+        return Box::new(SqliteBarrier::new(&store));
     }
-}
-#[cfg(feature = "sqlite")]
-impl Guarded for sqlx::Sqlite {
-    fn barrier(store: &EventStore<Self>) -> Result<GuardedBy> {
-        Ok(GuardedBy(Box::new(SqliteBarrier::new(store))))
-    }
+    Box::new(MemoryBarrier::new(store))
 }
