@@ -34,7 +34,7 @@ impl<X: Context> Handling<X> {
     pub(crate) fn of<H, Args>(handler: H) -> Self
     where
         H: Handler<Args>,
-        Args: Input<Input: DeserializeOwned + Send, Extractors: Extract<X>>,
+        Args: Input<Input: DeserializeOwned + Send, Extractors: Extract<X>> + Send + 'static,
         H::Output: IntoAnswer,
         H::Future: Send,
     {
@@ -55,7 +55,7 @@ impl<X: Context> Handling<X> {
     pub(crate) fn of_undo<H, Args>(handler: H) -> Self
     where
         H: Handler<Args>,
-        Args: Input<Input: Undoes, Extractors: Extract<X>>,
+        Args: Input<Input: Undoes, Extractors: Extract<X>> + Send + 'static,
         H::Output: UndoResult,
         H::Future: Send,
     {
@@ -68,7 +68,7 @@ impl<X: Context> Handling<X> {
     fn undoing<H, Args>(handler: H, read: fn(&Given) -> Result<Args::Input, BoxError>) -> Self
     where
         H: Handler<Args>,
-        Args: Input<Extractors: Extract<X>>,
+        Args: Input<Extractors: Extract<X>> + Send + 'static,
         H::Output: UndoResult,
         H::Future: Send,
     {

@@ -9,7 +9,7 @@ mod definition;
 mod error;
 mod handling;
 mod local;
-mod metric_definitions;
+pub mod metric_definitions;
 mod participant;
 mod serve;
 mod step;

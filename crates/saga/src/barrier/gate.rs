@@ -65,7 +65,7 @@ impl Gate {
     pub(crate) async fn migrate(&self) -> Result<()> {
         self.barrier.migrate().await
     }
-    /// Deletes rows first asked for longer ago than `retention`; see [`RETENTION`](super::RETENTION).
+    /// Deletes rows first asked for longer ago than `retention`; see [`BARRIER_RETENTION`](crate::BARRIER_RETENTION).
     pub(crate) async fn sweep(&self, retention: Duration) -> Result<u64> {
         const PAGE: u32 = 1_000;
         let before = self.after(Duration::ZERO) - SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);

@@ -13,17 +13,17 @@ use crate::{Error, Result};
 /// The type of the events that hold rows.
 const ROW: &str = "saga.barrier";
 
-pub(crate) struct MemoryBarrier<D> {
-    store: EventStore<D>,
+pub(crate) struct MemoryBarrier {
+    store: EventStore,
 }
 
-impl<D> MemoryBarrier<D> {
-    pub(crate) fn new(store: &EventStore<D>) -> Self {
-        Self { store: store.clone() }
+impl MemoryBarrier {
+    pub(crate) fn new(store: EventStore) -> Self {
+        Self { store }
     }
 }
 
-impl<D: Send + Sync + 'static> Barrier for MemoryBarrier<D> {
+impl Barrier for MemoryBarrier {
     fn migrate(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(async { Ok(()) })
     }
@@ -41,8 +41,8 @@ impl<D: Send + Sync + 'static> Barrier for MemoryBarrier<D> {
 }
 
 /// What one effect's stream held when it was first looked at, and what is to be added to it.
-struct MemoryPassage<D> {
-    store: EventStore<D>,
+struct MemoryPassage {
+    store: EventStore,
     seen: Option<Seen>,
     written: Vec<NewEvent>,
 }
@@ -54,7 +54,7 @@ struct Seen {
     ids: Vec<Uuid>,
 }
 
-impl<D: Send + Sync + 'static> MemoryPassage<D> {
+impl MemoryPassage {
     async fn look(&mut self, effect: Uuid) -> Result<&mut Seen> {
         if self.seen.is_none() {
             let stream = super::stream(effect);
@@ -87,7 +87,7 @@ impl Seen {
     }
 }
 
-impl<D: Send + Sync + 'static> Passage for MemoryPassage<D> {
+impl Passage for MemoryPassage {
     fn insert<'a>(&'a mut self, row: &'a Row) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
             if self.look(row.effect).await?.rows.iter().any(|other| other.phase == row.phase) {

@@ -17,7 +17,7 @@ mod effect;
 mod gate;
 mod memory;
 mod row;
-#[cfg(feature = "sqlite")]
+#[cfg(all(feature = "sqlite", any()))]
 mod sqlite;
 
 use std::any::Any;
@@ -32,23 +32,26 @@ pub use effect::Slot;
 pub(crate) use effect::{Answered, Effect, Given};
 pub(crate) use gate::{Gate, KillPoints};
 use memory::MemoryBarrier;
-pub(crate) use row::{Phase, Row, State};
-#[cfg(feature = "sqlite")]
+pub(crate) use crate::core::Phase;
+pub(crate) use row::{Row, State};
+#[cfg(all(feature = "sqlite", any()))]
 use sqlite::SqliteBarrier;
 
 use crate::Result;
-
-/// How long rows are kept: longer than any ask of their effect can still come.
-pub const RETENTION: std::time::Duration = std::time::Duration::from_hours(90 * 24);
 
 /// The statements that make this crate's tables, for those who run migrations by themselves; running them again changes
 /// nothing. None: the database of this scheme needs none, or is not known.
 pub fn migrations(scheme: &str) -> Option<&'static str> {
     match scheme {
-        #[cfg(feature = "sqlite")]
+        #[cfg(all(feature = "sqlite", any()))]
         "sqlite" => Some(sqlite::MIGRATIONS),
         _ => None,
     }
+}
+
+/// The phase of this name.
+pub(crate) fn phase(name: &str) -> Option<Phase> {
+    [Phase::Forward, Phase::Compensate].into_iter().find(|phase| phase.as_str() == name)
 }
 
 /// Opens passages, in one database.
@@ -87,10 +90,10 @@ pub(crate) trait Passage: Send {
 }
 
 /// The barrier beside a log: in its database, or in its memory.
-pub(crate) fn of<D: 'static>(store: &EventStore<D>) -> Box<dyn Barrier> {
-    #[cfg(feature = "sqlite")]
+pub(crate) fn of<D>(store: &EventStore<D>) -> Box<dyn Barrier> {
+    #[cfg(all(feature = "sqlite", any()))]
     if let Some(store) = store.on::<sqlx::Sqlite>() {
         return Box::new(SqliteBarrier::new(&store));
     }
-    Box::new(MemoryBarrier::new(store))
+    Box::new(MemoryBarrier::new(store.any()))
 }

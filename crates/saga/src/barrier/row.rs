@@ -5,29 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::wire;
-
-/// Which of the two things a step can ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Phase {
-    /// The step itself.
-    Forward,
-    /// Its undo.
-    Compensate,
-}
-
-impl Phase {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Forward => wire::FORWARD,
-            Self::Compensate => wire::COMPENSATE,
-        }
-    }
-    pub(crate) fn parse(name: &str) -> Option<Self> {
-        [Self::Forward, Self::Compensate].into_iter().find(|phase| phase.as_str() == name)
-    }
-}
+use crate::core::Phase;
 
 /// How far the effect is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

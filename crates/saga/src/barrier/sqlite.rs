@@ -186,7 +186,7 @@ fn decode(row: &SqliteRow) -> Result<Row> {
         let (phase, state): (String, String) = (row.try_get("phase")?, row.try_get("state")?);
         Ok(Row {
             effect: row.try_get("effect_id")?,
-            phase: Phase::parse(&phase).ok_or_else(|| unknown(&phase))?,
+            phase: super::phase(&phase).ok_or_else(|| unknown(&phase))?,
             state: State::parse(&state).ok_or_else(|| unknown(&state))?,
             reply: row.try_get::<Option<Vec<u8>>, _>("reply")?.map(Bytes::from),
             command_name: row.try_get("command_name")?,

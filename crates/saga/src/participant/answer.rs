@@ -82,8 +82,6 @@ impl<D: 'static> Desk<D> {
             Some(CommandEffect { handling, message: message.clone() })
         };
         let (action, undo) = (effect(Phase::Forward), effect(Phase::Compensate));
-        let as_effect = |effect: &'_ Option<CommandEffect<D>>| effect.is_some();
-        let _ = as_effect;
         self.gate.pass(ask, action.as_ref().map(|e| e as &dyn Effect), undo.as_ref().map(|e| e as &dyn Effect)).await
     }
 

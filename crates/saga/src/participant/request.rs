@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use sagamill_bus::{Headers, Message, Topic, headers::name};
 use uuid::Uuid;
 
-use crate::barrier::{Ask, Phase, ReplyTo};
+use crate::barrier::{self, Ask, ReplyTo};
 use crate::wire;
 
 /// An attribute of a command that is missing, or is not what it should be.
@@ -34,7 +34,7 @@ const ECHOED: [&str; 11] = [
 /// Reads the attributes; the payload is the handler's matter.
 pub(crate) fn read(message: &Message) -> Result<Ask, Malformed> {
     let headers = &message.headers;
-    let phase = Phase::parse(headers.get(wire::PHASE).unwrap_or(wire::FORWARD));
+    let phase = barrier::phase(headers.get(wire::PHASE).unwrap_or(wire::FORWARD));
     Ok(Ask {
         effect: parse(headers, wire::EFFECT)?,
         phase: phase.ok_or_else(|| malformed(wire::PHASE, "is neither forward nor compensate"))?,
