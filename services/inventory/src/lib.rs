@@ -16,7 +16,7 @@ use sagamill::{
 };
 use sagamill_service_kit::{Check, Problem, open_sqlite};
 use shop_contracts::{InventoryBooks, StockBook};
-use sqlx::{Sqlite, SqlitePool};
+use sqlx::Sqlite;
 use tokio_util::sync::CancellationToken;
 
 use crate::books::Books;
@@ -39,7 +39,6 @@ pub enum Error {
 /// The service over its own database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Inventory {
-    pool: SqlitePool,
     store: EventStore<Sqlite>,
 }
 
@@ -51,16 +50,16 @@ impl Inventory {
     pub async fn open(file: &Path) -> Result<Self, Error> {
         let pool = open_sqlite(file).await?;
         stock::migrate(&pool).await?;
-        let store = EventStore::open(pool.clone()).await?;
-        Ok(Self { pool, store })
+        let store = EventStore::open(pool).await?;
+        Ok(Self { store })
     }
     /// How it answers for its database.
     pub fn books(&self) -> Arc<dyn InventoryBooks> {
-        Arc::new(Books(self.pool.clone()))
+        Arc::new(Books(self.store.pool().clone()))
     }
     /// Whether its database answers.
     pub fn check(&self) -> Check {
-        Check::database(&self.pool)
+        Check::database(self.store.pool())
     }
     /// Its own HTTP routes: `GET /book`.
     pub fn routes(&self) -> Router {

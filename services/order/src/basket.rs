@@ -64,9 +64,16 @@ impl TryFrom<OrderRequest> for Basket {
             let article = article(line.sku.as_str()).ok_or_else(|| BasketError::UnknownSku(line.sku.clone()))?;
             delivery = delivery.max(article.delivery);
             let price = article.price.times(line.quantity);
-            total = price.and_then(|price| total.plus(price)).ok_or(BasketError::TotalTooLarge)?;
+            total = price
+                .and_then(|price| total.plus(price))
+                .ok_or(BasketError::TotalTooLarge)?;
         }
-        Ok(Self { customer, lines, delivery, total })
+        Ok(Self {
+            customer,
+            lines,
+            delivery,
+            total,
+        })
     }
 }
 
@@ -74,12 +81,18 @@ fn merge(items: Vec<Line>) -> Result<Vec<Line>, BasketError> {
     let mut merged: BTreeMap<Sku, Quantity> = BTreeMap::new();
     for Line { sku, quantity } in items {
         let sum = match merged.get(&sku) {
-            Some(before) => before.plus(quantity).map_err(|source| BasketError::Quantity { sku: sku.clone(), source })?,
+            Some(before) => before.plus(quantity).map_err(|source| BasketError::Quantity {
+                sku: sku.clone(),
+                source,
+            })?,
             None => quantity,
         };
         merged.insert(sku, sum);
     }
-    Ok(merged.into_iter().map(|(sku, quantity)| Line { sku, quantity }).collect())
+    Ok(merged
+        .into_iter()
+        .map(|(sku, quantity)| Line { sku, quantity })
+        .collect())
 }
 
 #[cfg(test)]
@@ -87,21 +100,35 @@ mod tests {
     use super::*;
 
     fn basket(items: &[(&str, u32)]) -> Result<Basket, BasketError> {
-        let line = |&(sku, quantity): &(&str, u32)| Line { sku: sku.into(), quantity: quantity.try_into().unwrap() };
-        OrderRequest { customer: "ada".into(), items: items.iter().map(line).collect() }.try_into()
+        let line = |&(sku, quantity): &(&str, u32)| Line {
+            sku: sku.into(),
+            quantity: quantity.try_into().unwrap(),
+        };
+        OrderRequest {
+            customer: "ada".into(),
+            items: items.iter().map(line).collect(),
+        }
+        .try_into()
     }
 
     #[test]
     fn lines_of_one_article_are_one_line() {
         let basket = basket(&[("mug", 1), ("assam", 2), ("mug", 2)]).unwrap();
-        let lines: Vec<_> = basket.lines.iter().map(|line| (line.sku.as_str(), line.quantity.get())).collect();
+        let lines: Vec<_> = basket
+            .lines
+            .iter()
+            .map(|line| (line.sku.as_str(), line.quantity.get()))
+            .collect();
         assert_eq!(lines, [("assam", 2), ("mug", 3)]);
         assert_eq!(basket.total, Money::minor(2 * 690 + 3 * 1_200));
     }
 
     #[test]
     fn quantities_that_add_up_to_too_much_are_refused() {
-        assert!(matches!(basket(&[("mug", 1_000), ("mug", 1)]), Err(BasketError::Quantity { .. })));
+        assert!(matches!(
+            basket(&[("mug", 1_000), ("mug", 1)]),
+            Err(BasketError::Quantity { .. })
+        ));
     }
 
     #[test]
@@ -112,14 +139,23 @@ mod tests {
 
     #[test]
     fn unknown_article_is_named() {
-        assert_eq!(basket(&[("mug", 1), ("anvil", 1)]), Err(BasketError::UnknownSku("anvil".into())));
+        assert_eq!(
+            basket(&[("mug", 1), ("anvil", 1)]),
+            Err(BasketError::UnknownSku("anvil".into()))
+        );
     }
 
     #[test]
     fn customer_has_a_printable_name() {
         for name in ["", "  ", "a\nb", "\u{0}", &"x".repeat(CUSTOMER_MAX + 1)] {
-            let items = vec![Line { sku: "mug".into(), quantity: 1.try_into().unwrap() }];
-            let request = OrderRequest { customer: name.to_owned(), items };
+            let items = vec![Line {
+                sku: "mug".into(),
+                quantity: 1.try_into().unwrap(),
+            }];
+            let request = OrderRequest {
+                customer: name.to_owned(),
+                items,
+            };
             assert_eq!(Basket::try_from(request), Err(BasketError::Customer), "{name:?}");
         }
     }

@@ -74,7 +74,10 @@ pub struct OrderRow {
 }
 
 pub(crate) async fn migrate(pool: &SqlitePool) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(include_str!("migrations/001-order.sql")).execute(pool).await.map(drop)
+    sqlx::raw_sql(include_str!("migrations/001-order.sql"))
+        .execute(pool)
+        .await
+        .map(drop)
 }
 
 /// Accepts an order: the order, the fact and the start of its saga exist together or not at all. The same request under the
@@ -96,14 +99,27 @@ pub(crate) async fn place(
         let placed = find(&mut tx, number).await?;
         tx.rollback().await?;
         let same = placed.filter(|_| first == request);
-        return same.map(|(placed, _)| placed).ok_or_else(|| Error::KeyReused { key: key.to_owned() });
+        return same
+            .map(|(placed, _)| placed)
+            .ok_or_else(|| Error::KeyReused { key: key.to_owned() });
     }
     let placed = insert(&mut tx, &basket).await?;
     if let Some(key) = key {
         remember(&mut tx, key, &request, &placed.id).await?;
     }
-    let Placed { id, customer, items, total, .. } = placed.clone();
-    let fact = OrderPlaced { order: id.clone(), customer: customer.clone(), lines: items.clone(), total };
+    let Placed {
+        id,
+        customer,
+        items,
+        total,
+        ..
+    } = placed.clone();
+    let fact = OrderPlaced {
+        order: id.clone(),
+        customer: customer.clone(),
+        lines: items.clone(),
+        total,
+    };
     store.stage_in(&mut tx, id.as_str(), [NewEvent::of(&fact)?]).await?;
     let input = Fulfilment {
         order: id.clone(),
@@ -162,8 +178,16 @@ async fn insert(connection: &mut SqliteConnection, basket: &Basket) -> Result<Pl
             .execute(&mut *connection)
             .await?;
     }
-    let Basket { customer, lines, total, .. } = basket.clone();
-    Ok(Placed { id: OrderId::numbered(number), customer, items: lines, total, placed_at })
+    let Basket {
+        customer, lines, total, ..
+    } = basket.clone();
+    Ok(Placed {
+        id: OrderId::numbered(number),
+        customer,
+        items: lines,
+        total,
+        placed_at,
+    })
 }
 
 /// One order, and where it is.
@@ -171,29 +195,58 @@ pub(crate) async fn find(
     connection: &mut SqliteConnection,
     number: i64,
 ) -> Result<Option<(Placed, OrderRow)>, sqlx::Error> {
-    let row = sqlx::query_as(
-        "select number, customer, total, status, placed_at, updated_at from orders where number = $1",
-    );
-    let Some(row) = row.bind(number).fetch_optional(&mut *connection).await? else { return Ok(None) };
+    let row =
+        sqlx::query_as("select number, customer, total, status, placed_at, updated_at from orders where number = $1");
+    let Some(row) = row.bind(number).fetch_optional(&mut *connection).await? else {
+        return Ok(None);
+    };
     let row = order_row(row)?;
     let lines = sqlx::query_as("select sku, quantity from order_line where number = $1 order by sku");
     let lines: Vec<(String, u32)> = lines.bind(number).fetch_all(connection).await?;
-    let items = lines.into_iter().map(|(sku, quantity)| line(sku, quantity)).collect::<Result<_, _>>()?;
-    let OrderRow { id, customer, total, placed_at, .. } = row.clone();
-    Ok(Some((Placed { id, customer, items, total, placed_at }, row)))
+    let items = lines
+        .into_iter()
+        .map(|(sku, quantity)| line(sku, quantity))
+        .collect::<Result<_, _>>()?;
+    let OrderRow {
+        id,
+        customer,
+        total,
+        placed_at,
+        ..
+    } = row.clone();
+    Ok(Some((
+        Placed {
+            id,
+            customer,
+            items,
+            total,
+            placed_at,
+        },
+        row,
+    )))
 }
 
 /// A stored line.
 pub(crate) fn line(sku: String, quantity: u32) -> Result<Line, sqlx::Error> {
     let quantity = Quantity::try_from(quantity).map_err(|error| sqlx::Error::Decode(error.into()))?;
-    Ok(Line { sku: Sku::from(sku), quantity })
+    Ok(Line {
+        sku: Sku::from(sku),
+        quantity,
+    })
 }
 
 fn order_row(row: (i64, String, i64, String, String, String)) -> Result<OrderRow, sqlx::Error> {
     let (number, customer, total, status, placed_at, updated_at) = row;
     let status = OrderStatus::parse(&status)?;
     let (id, total) = (OrderId::numbered(number), Money::minor(total));
-    Ok(OrderRow { id, status, customer, total, placed_at, updated_at })
+    Ok(OrderRow {
+        id,
+        status,
+        customer,
+        total,
+        placed_at,
+        updated_at,
+    })
 }
 
 /// The newest orders before a number, at most so many.
@@ -217,7 +270,9 @@ pub(crate) async fn list(
 
 /// How many orders' sagas run.
 pub(crate) async fn in_flight(pool: &SqlitePool) -> Result<u64, sqlx::Error> {
-    sqlx::query_scalar("select count(*) from orders where status = 'pending'").fetch_one(pool).await
+    sqlx::query_scalar("select count(*) from orders where status = 'pending'")
+        .fetch_one(pool)
+        .await
 }
 
 /// Writes down what a saga's event says of its order. Each event counts once, and an older one never after a newer one.

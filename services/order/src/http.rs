@@ -55,10 +55,19 @@ struct CatalogItem {
 }
 
 async fn catalog(State(orders): State<Orders>) -> Result<Json<Vec<CatalogItem>>, Problem> {
-    let stock = orders.books().inventory.stock().await.map_err(|error| Problem::unavailable(&error))?;
+    let stock = orders
+        .books()
+        .inventory
+        .stock()
+        .await
+        .map_err(|error| Problem::unavailable(&error))?;
     let item = |level: shop_contracts::StockLevel| {
         let price = article(level.sku.as_str())?.price;
-        Some(CatalogItem { sku: level.sku, price, available: level.available })
+        Some(CatalogItem {
+            sku: level.sku,
+            price,
+            available: level.available,
+        })
     };
     Ok(Json(stock.into_iter().filter_map(item).collect()))
 }
@@ -70,7 +79,13 @@ async fn place(
 ) -> Result<Response, Problem> {
     let key = idempotency_key(&headers)?;
     let basket = request.try_into().map_err(|error| refusal(&error))?;
-    let Placed { id, customer, items, total, placed_at } = orders.place(key, basket).await?;
+    let Placed {
+        id,
+        customer,
+        items,
+        total,
+        placed_at,
+    } = orders.place(key, basket).await?;
     let location = format!("/orders/{id}");
     let answer = json!({
         "id": id, "status": "pending", "customer": customer, "items": items, "total": total, "placed_at": placed_at,
@@ -83,8 +98,11 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let Some(key) = keys.next() else { return Ok(None) };
     match key.to_str() {
         Ok(text) if (1..=KEY_MAX).contains(&text.len()) && keys.next().is_none() => Ok(Some(text)),
-        _ => Err(Problem::named(StatusCode::BAD_REQUEST, "idempotency-key", "Invalid idempotency key")
-            .detail(format!("one Idempotency-Key of 1 to {KEY_MAX} visible ASCII characters"))),
+        _ => Err(
+            Problem::named(StatusCode::BAD_REQUEST, "idempotency-key", "Invalid idempotency key").detail(format!(
+                "one Idempotency-Key of 1 to {KEY_MAX} visible ASCII characters"
+            )),
+        ),
     }
 }
 
@@ -103,11 +121,13 @@ fn refusal(error: &BasketError) -> Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match &error {
-            Error::KeyReused { key } => {
-                Self::named(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", "Idempotency key reused")
-                    .detail("this key came with another order before")
-                    .with("key", key.as_str())
-            }
+            Error::KeyReused { key } => Self::named(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "Idempotency key reused",
+            )
+            .detail("this key came with another order before")
+            .with("key", key.as_str()),
             Error::Busy => Self::of(StatusCode::SERVICE_UNAVAILABLE).detail(error.to_string()),
             Error::Log(source) if source.is_retryable() => Self::unavailable(&error)
                 .detail("it is not certain whether the order was taken; ask again under the same Idempotency-Key"),
@@ -125,9 +145,8 @@ struct Page {
 }
 
 async fn list(State(orders): State<Orders>, page: Result<Query<Page>, QueryRejection>) -> Result<Response, Problem> {
-    let invalid = |detail: String| {
-        Problem::named(StatusCode::BAD_REQUEST, "invalid-query", "Invalid query").detail(detail)
-    };
+    let invalid =
+        |detail: String| Problem::named(StatusCode::BAD_REQUEST, "invalid-query", "Invalid query").detail(detail);
     let Query(page) = page.map_err(|rejection| invalid(rejection.body_text()))?;
     let limit = page.limit.unwrap_or(PAGE);
     if !(1..=PAGE_MAX).contains(&limit) {
@@ -177,8 +196,16 @@ async fn show(
     let Path(id) = id.map_err(|_| missing())?;
     let (placed, row) = orders.find(&id).await?.ok_or_else(missing)?;
     let steps = orders.steps(&id).await?;
-    let saga = SagaView { definition: crate::PLACE_ORDER, steps };
-    Ok(Json(OrderView { placed, status: row.status, updated_at: row.updated_at, saga }))
+    let saga = SagaView {
+        definition: crate::PLACE_ORDER,
+        steps,
+    };
+    Ok(Json(OrderView {
+        placed,
+        status: row.status,
+        updated_at: row.updated_at,
+        saga,
+    }))
 }
 
 async fn ledger(State(orders): State<Orders>) -> Result<Json<Ledger>, Problem> {

@@ -94,7 +94,9 @@ pub struct Orders {
 
 impl fmt::Debug for Orders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Orders").field("books", &self.books).finish_non_exhaustive()
+        f.debug_struct("Orders")
+            .field("books", &self.books)
+            .finish_non_exhaustive()
     }
 }
 
@@ -110,7 +112,15 @@ impl Orders {
         let coordinator = Coordinator::new(&store).bus(bus.clone()).with_state(store.clone());
         let sagas = coordinator.register(place_order())?;
         let (placing, settled) = (Arc::new(Semaphore::new(PLACING_MAX)), Arc::default());
-        Ok(Self { store, bus, coordinator, sagas, books, placing, settled })
+        Ok(Self {
+            store,
+            bus,
+            coordinator,
+            sagas,
+            books,
+            placing,
+            settled,
+        })
     }
     /// Its HTTP routes.
     pub fn routes(&self, intake: Intake) -> Router {
@@ -127,7 +137,11 @@ impl Orders {
     pub async fn run(self, stop: CancellationToken) -> Result<(), Error> {
         let coordinator = self.coordinator.clone();
         let sagas = async { Ok(coordinator.run(stop.clone().cancelled_owned()).await?) };
-        let requests = async { Ok(Relay::new(&self.store, &self.bus).run(stop.clone().cancelled_owned()).await?) };
+        let requests = async {
+            Ok(Relay::new(&self.store, &self.bus)
+                .run(stop.clone().cancelled_owned())
+                .await?)
+        };
         let ended = tokio::try_join!(sagas, requests, self.keep_status(stop.clone())).map(drop);
         self.store.close().await;
         ended
@@ -160,7 +174,11 @@ impl Orders {
     /// # Errors
     /// [`LedgerError`]: somebody does not answer.
     pub async fn ledger(&self) -> Result<Ledger, LedgerError> {
-        let Books { inventory, payment, shipping } = &self.books;
+        let Books {
+            inventory,
+            payment,
+            shipping,
+        } = &self.books;
         ledger::ledger(self.store.pool(), &**inventory, &**payment, &**shipping).await
     }
     /// Calls for each saga that ends or is parked, in order, from where the follower of this name was when it last ran;
@@ -176,14 +194,20 @@ impl Orders {
         let handler = move |recorded: Recorded| -> Following {
             let (store, follower) = (store.clone(), follower.clone());
             Box::pin(async move {
-                let Some(order) = progress::order_of(&recorded) else { return Ok(()) };
+                let Some(order) = progress::order_of(&recorded) else {
+                    return Ok(());
+                };
                 match progress::history(&store, order.as_str(), Some(recorded.version)).await? {
                     Some(history) => follower(history).await,
                     None => Ok(()),
                 }
             })
         };
-        let ends = self.store.subscribe(name).category(wire::CATEGORY).types(STATUS_EVENTS.into_iter().take(3));
+        let ends = self
+            .store
+            .subscribe(name)
+            .category(wire::CATEGORY)
+            .types(STATUS_EVENTS.into_iter().take(3));
         Ok(ends.run(handler, stop.cancelled_owned()).await?)
     }
 
@@ -201,7 +225,11 @@ impl Orders {
                 Ok(())
             })
         };
-        let status = self.store.subscribe("orders").category(wire::CATEGORY).types(STATUS_EVENTS);
+        let status = self
+            .store
+            .subscribe("orders")
+            .category(wire::CATEGORY)
+            .types(STATUS_EVENTS);
         Ok(status.run(handler, stop.cancelled_owned()).await?)
     }
 
@@ -218,7 +246,9 @@ impl Orders {
     }
     async fn steps(&self, id: &OrderId) -> Result<Vec<StepView>, Error> {
         let history = progress::history(&self.store, id.as_str(), None).await?;
-        Ok(history.map(|history| history.steps.into_iter().map(StepView::from).collect()).unwrap_or_default())
+        Ok(history
+            .map(|history| history.steps.into_iter().map(StepView::from).collect())
+            .unwrap_or_default())
     }
     fn books(&self) -> &Books {
         &self.books

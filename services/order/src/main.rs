@@ -5,7 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 use clap::Parser;
 use sagamill_service_kit::{Intake, LogFormat, Process};
 use shop_contracts::{
-    Answering, BooksError, InventoryBooks, PaymentBook, PaymentBooks, ShippingBook, ShippingBooks, StockBook, StockLevel,
+    Answering, BooksError, InventoryBooks, PaymentBook, PaymentBooks, ShippingBook, ShippingBooks, StockBook,
+    StockLevel,
 };
 use shop_order::{Books, Orders};
 use tokio::net::TcpListener;
@@ -60,8 +61,11 @@ async fn main() -> anyhow::Result<()> {
     let process = Process::start(options.log, "info")?;
     let bus = sagamill::connect(&options.bus).await?;
     let transport = bus.transport();
-    let books =
-        Books { inventory: Arc::new(Unconnected), payment: Arc::new(Unconnected), shipping: Arc::new(Unconnected) };
+    let books = Books {
+        inventory: Arc::new(Unconnected),
+        payment: Arc::new(Unconnected),
+        shipping: Arc::new(Unconnected),
+    };
     let orders = Orders::open(&options.database, bus, books).await?;
     let listener = TcpListener::bind(&options.listen).await?;
     tracing::info!(listen = %listener.local_addr()?, bus = transport, "order is up");

@@ -6,9 +6,7 @@ use sagamill::{
     prelude::{Answer, Definition, HandlerError, Saga, State, Tx, call, local},
 };
 use serde::{Deserialize, Serialize};
-use shop_contracts::{
-    Authorize, BookShipment, Capture, Delivery, Line, Money, OrderConfirmed, OrderId, ReserveStock,
-};
+use shop_contracts::{Authorize, BookShipment, Capture, Delivery, Line, Money, OrderConfirmed, OrderId, ReserveStock};
 use sqlx::Sqlite;
 use uuid::Uuid;
 
@@ -41,30 +39,59 @@ pub struct Fulfilment {
 pub fn place_order() -> Definition<Fulfilment> {
     Saga::define(PLACE_ORDER)
         .version(1)
-        .step("reserve", call(reserve).on_reply(|order, reply| order.reservation = Some(reply.reservation)).undo())
-        .step("authorize", call(authorize).on_reply(|order, reply| order.authorization = Some(reply.authorization)).undo())
-        .step("book", call(book).on_reply(|order, reply| order.shipment = Some(reply.shipment)).undo())
+        .step(
+            "reserve",
+            call(reserve)
+                .on_reply(|order, reply| order.reservation = Some(reply.reservation))
+                .undo(),
+        )
+        .step(
+            "authorize",
+            call(authorize)
+                .on_reply(|order, reply| order.authorization = Some(reply.authorization))
+                .undo(),
+        )
+        .step(
+            "book",
+            call(book)
+                .on_reply(|order, reply| order.shipment = Some(reply.shipment))
+                .undo(),
+        )
         .pivot("capture", call(capture))
         .step("confirm", local(confirm))
         .build()
 }
 
 fn reserve(order: &Fulfilment) -> ReserveStock {
-    ReserveStock { order: order.order.clone(), lines: order.lines.clone() }
+    ReserveStock {
+        order: order.order.clone(),
+        lines: order.lines.clone(),
+    }
 }
 
 fn authorize(order: &Fulfilment) -> Authorize {
-    Authorize { order: order.order.clone(), customer: order.customer.clone(), amount: order.total }
+    Authorize {
+        order: order.order.clone(),
+        customer: order.customer.clone(),
+        amount: order.total,
+    }
 }
 
 fn book(order: &Fulfilment) -> BookShipment {
-    BookShipment { order: order.order.clone(), delivery: order.delivery }
+    BookShipment {
+        order: order.order.clone(),
+        delivery: order.delivery,
+    }
 }
 
 fn capture(order: &Fulfilment) -> Capture {
     // The step before it has been answered, so the authorization is there; the provider refuses an empty one.
     let authorization = order.authorization.clone().unwrap_or_default();
-    Capture { order: order.order.clone(), authorization, amount: order.total }
+    Capture {
+        order: order.order.clone(),
+        authorization,
+        amount: order.total,
+    }
 }
 
 /// Marks the order confirmed and says so to whoever listens, in one transaction with the step's barrier.
@@ -73,13 +100,18 @@ async fn confirm(
     mut tx: Tx<Sqlite>,
     order: Fulfilment,
 ) -> Result<Answer<()>, HandlerError> {
-    let number = order.order.number().ok_or_else(|| HandlerError::permanent(format!("no order {}", order.order)))?;
+    let number = order
+        .order
+        .number()
+        .ok_or_else(|| HandlerError::permanent(format!("no order {}", order.order)))?;
     sqlx::query("update orders set confirmed_at = $1 where number = $2 and confirmed_at is null")
         .bind(Timestamp::now().to_string())
         .bind(number)
         .execute(&mut *tx)
         .await?;
-    let confirmed = NewEvent::of(&OrderConfirmed { order: order.order.clone() })?;
+    let confirmed = NewEvent::of(&OrderConfirmed {
+        order: order.order.clone(),
+    })?;
     store.stage_in(&mut tx, order.order.as_str(), [confirmed]).await?;
     Ok(Answer::Done(()))
 }

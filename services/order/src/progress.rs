@@ -26,7 +26,12 @@ pub struct StepView {
 
 impl From<StepHistory> for StepView {
     fn from(step: StepHistory) -> Self {
-        Self { name: step.name, state: step.state, attempts: step.attempts.len(), undo: step.undo_state }
+        Self {
+            name: step.name,
+            state: step.state,
+            attempts: step.attempts.len(),
+            undo: step.undo_state,
+        }
     }
 }
 

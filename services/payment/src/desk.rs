@@ -4,8 +4,9 @@
 //! key, and each note is an upsert: a crash anywhere between leads to the same request and the same note again.
 
 use jiff::Timestamp;
+use sagamill::eventstore::EventStore;
 use shop_contracts::{AuthorizationState, Declined, HeldAuthorization, Money, OrderId};
-use sqlx::SqlitePool;
+use sqlx::{Sqlite, SqlitePool};
 use uuid::Uuid;
 
 use crate::provider::{Provider, ProviderError};
@@ -17,20 +18,22 @@ pub(crate) enum DeskError {
     Provider(#[from] ProviderError),
     #[error("the payment database failed")]
     Database(#[from] sqlx::Error),
+    #[error("the payment log failed")]
+    Log(#[from] sagamill::eventstore::Error),
 }
 
 impl DeskError {
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             Self::Provider(error) => error.is_retryable(),
-            Self::Database(_) => true,
+            Self::Database(_) | Self::Log(_) => true,
         }
     }
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Desk {
-    pub(crate) pool: SqlitePool,
+    pub(crate) store: EventStore<Sqlite>,
     pub(crate) provider: Provider,
 }
 
@@ -98,6 +101,8 @@ impl Desk {
         amount: Money,
         state: AuthorizationState,
     ) -> Result<(), DeskError> {
+        // The log writes to the same file: its transaction has a place in the queue of this file's writers.
+        let mut tx = self.store.begin().await?;
         sqlx::query(
             "insert into payment (authorization_id, order_id, amount, state, updated_at) values ($1, $2, $3, $4, $5)
              on conflict (authorization_id) do update set state = excluded.state, updated_at = excluded.updated_at
@@ -108,14 +113,14 @@ impl Desk {
         .bind(amount.as_minor())
         .bind(state.as_str())
         .bind(Timestamp::now().to_string())
-        .execute(&self.pool)
+        .execute(&mut *tx)
         .await?;
-        Ok(())
+        Ok(tx.commit().await?)
     }
 
     pub(crate) async fn payments(&self) -> Result<Vec<HeldAuthorization>, sqlx::Error> {
         let rows = sqlx::query_as("select authorization_id, order_id, amount, state from payment order by 1");
-        rows.fetch_all(&self.pool)
+        rows.fetch_all(self.store.pool())
             .await?
             .into_iter()
             .map(crate::provider::held)
@@ -136,7 +141,13 @@ mod tests {
         let pool = open_sqlite(&directory.path().join("payment.db")).await.unwrap();
         migrate(&pool).await.unwrap();
         let provider = Provider::open(&directory.path().join("provider.db")).await.unwrap();
-        (Desk { pool, provider }, directory)
+        (
+            Desk {
+                store: EventStore::open(pool).await.unwrap(),
+                provider,
+            },
+            directory,
+        )
     }
 
     #[tokio::test]

@@ -18,7 +18,6 @@ use sagamill::{
 };
 use sagamill_service_kit::{Check, Problem, open_sqlite};
 use shop_contracts::{PaymentBook, PaymentBooks};
-use sqlx::Sqlite;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::provider::{LIMIT, Provider, ProviderError};
@@ -43,7 +42,6 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Payment {
     desk: Desk,
-    store: EventStore<Sqlite>,
 }
 
 impl Payment {
@@ -54,11 +52,8 @@ impl Payment {
     pub async fn open(file: &Path, provider: Provider) -> Result<Self, Error> {
         let pool = open_sqlite(file).await?;
         desk::migrate(&pool).await?;
-        let store = EventStore::open(pool.clone()).await?;
-        Ok(Self {
-            desk: Desk { pool, provider },
-            store,
-        })
+        let store = EventStore::open(pool).await?;
+        Ok(Self { desk: Desk { store, provider } })
     }
     /// How it answers for its database.
     pub fn books(&self) -> Arc<dyn PaymentBooks> {
@@ -66,7 +61,7 @@ impl Payment {
     }
     /// Whether its database answers.
     pub fn check(&self) -> Check {
-        Check::database(&self.desk.pool)
+        Check::database(self.desk.store.pool())
     }
     /// Its own HTTP routes: `GET /book`.
     pub fn routes(&self) -> Router {
@@ -77,19 +72,16 @@ impl Payment {
     /// # Errors
     /// [`Error::Participant`], [`Error::Log`]: what must stop it, not what can be tried again.
     pub async fn run(self, bus: Bus, stop: CancellationToken) -> Result<(), Error> {
-        let participant = Participant::new(&self.store)
+        let store = self.desk.store.clone();
+        let participant = Participant::new(&store)
             .on(handler::authorize)
             .undo(handler::void)
             .on(handler::capture);
         let participant = participant.with_state(self.desk.clone());
         let commands = async { Ok(participant.run(&bus, stop.clone().cancelled_owned()).await?) };
-        let replies = async {
-            Ok(Relay::new(&self.store, &bus)
-                .run(stop.clone().cancelled_owned())
-                .await?)
-        };
+        let replies = async { Ok(Relay::new(&store, &bus).run(stop.clone().cancelled_owned()).await?) };
         let ended = tokio::try_join!(commands, replies).map(drop);
-        self.store.close().await;
+        store.close().await;
         ended
     }
 }

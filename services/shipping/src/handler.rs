@@ -1,8 +1,9 @@
 //! The way in from the bus: commands, whose effect, inbox and reply are one transaction, and an event.
 
+use sagamill::eventstore::EventStore;
 use sagamill::prelude::{Answer, HandlerError, SagaContext, State, Tx, Undo};
 use shop_contracts::{BookShipment, Booked, CarrierDown, OrderConfirmed};
-use sqlx::{Sqlite, SqlitePool};
+use sqlx::Sqlite;
 
 use crate::shipment;
 
@@ -21,6 +22,12 @@ pub(crate) async fn cancel_shipment(mut tx: Tx<Sqlite>, undo: Undo<BookShipment>
         .map_err(HandlerError::permanent)
 }
 
-pub(crate) async fn dispatch_goods(State(pool): State<SqlitePool>, event: OrderConfirmed) -> Result<(), sqlx::Error> {
-    shipment::dispatch(&pool, &event.order).await
+/// Sends confirmed goods on their way. A repeat finds them gone already.
+pub(crate) async fn dispatch_goods(
+    State(store): State<EventStore<Sqlite>>,
+    event: OrderConfirmed,
+) -> Result<(), HandlerError> {
+    let mut tx = store.begin().await?;
+    shipment::dispatch(&mut tx, &event.order).await?;
+    Ok(tx.commit().await?)
 }

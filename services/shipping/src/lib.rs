@@ -16,7 +16,7 @@ use sagamill::{
 };
 use sagamill_service_kit::{Check, Problem, open_sqlite};
 use shop_contracts::{ShippingBook, ShippingBooks};
-use sqlx::{Sqlite, SqlitePool};
+use sqlx::Sqlite;
 use tokio_util::sync::CancellationToken;
 
 use crate::books::Books;
@@ -42,7 +42,6 @@ pub enum Error {
 /// The service over its own database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Shipping {
-    pool: SqlitePool,
     store: EventStore<Sqlite>,
 }
 
@@ -54,16 +53,16 @@ impl Shipping {
     pub async fn open(file: &Path) -> Result<Self, Error> {
         let pool = open_sqlite(file).await?;
         shipment::migrate(&pool).await?;
-        let store = EventStore::open(pool.clone()).await?;
-        Ok(Self { pool, store })
+        let store = EventStore::open(pool).await?;
+        Ok(Self { store })
     }
     /// How it answers for its database.
     pub fn books(&self) -> Arc<dyn ShippingBooks> {
-        Arc::new(Books(self.pool.clone()))
+        Arc::new(Books(self.store.pool().clone()))
     }
     /// Whether its database answers.
     pub fn check(&self) -> Check {
-        Check::database(&self.pool)
+        Check::database(self.store.pool())
     }
     /// Its own HTTP routes: `GET /book`.
     pub fn routes(&self) -> Router {
@@ -79,7 +78,7 @@ impl Shipping {
             .undo(handler::cancel_shipment);
         let dispatch = bus::Router::new()
             .on(handler::dispatch_goods)
-            .with_state(self.pool.clone());
+            .with_state(self.store.clone());
         let commands = async {
             Ok(participant
                 .with_state(())

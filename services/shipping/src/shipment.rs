@@ -75,13 +75,13 @@ pub(crate) async fn cancel(
 }
 
 /// The carrier has come for an order's goods; once gone, they are gone.
-pub(crate) async fn dispatch(pool: &SqlitePool, order: &OrderId) -> Result<(), sqlx::Error> {
+pub(crate) async fn dispatch(connection: &mut SqliteConnection, order: &OrderId) -> Result<(), sqlx::Error> {
     sqlx::query("update shipment set state = $1, updated_at = $2 where order_id = $3 and state = $4")
         .bind(ShipmentState::Dispatched.as_str())
         .bind(Timestamp::now().to_string())
         .bind(order.as_str())
         .bind(ShipmentState::Booked.as_str())
-        .execute(pool)
+        .execute(connection)
         .await
         .map(drop)
 }
@@ -151,7 +151,9 @@ mod tests {
         assert_eq!(dock.states().await, [ShipmentState::Cancelled]);
 
         let second = dock.booked().await;
-        dispatch(&dock.pool, &OrderId::numbered(1)).await.unwrap();
+        dispatch(&mut *dock.pool.acquire().await.unwrap(), &OrderId::numbered(1))
+            .await
+            .unwrap();
         assert!(dock.cancel(second).await.is_err());
         let mut states = dock.states().await;
         states.sort_by_key(|state| state.as_str());

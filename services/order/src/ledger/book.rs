@@ -31,13 +31,18 @@ pub(super) struct Ended {
 pub(super) async fn read(pool: &SqlitePool) -> Result<OrderBook, sqlx::Error> {
     // One read transaction is one snapshot.
     let mut tx = pool.begin().await?;
-    let rows: Vec<(i64, String, i64)> =
-        sqlx::query_as("select number, status, total from orders order by number").fetch_all(&mut *tx).await?;
+    let rows: Vec<(i64, String, i64)> = sqlx::query_as("select number, status, total from orders order by number")
+        .fetch_all(&mut *tx)
+        .await?;
     let mut lines = lines(&mut tx).await?;
     let mut book = OrderBook::default();
     for (number, status, total) in rows {
         let (id, total) = (OrderId::numbered(number), Money::minor(total));
-        let mut ended = |completed| Ended { completed, lines: lines.remove(&number).unwrap_or_default(), total };
+        let mut ended = |completed| Ended {
+            completed,
+            lines: lines.remove(&number).unwrap_or_default(),
+            total,
+        };
         book.last = number;
         match OrderStatus::parse(&status)? {
             OrderStatus::Pending => drop(book.pending.insert(id)),
@@ -51,7 +56,9 @@ pub(super) async fn read(pool: &SqlitePool) -> Result<OrderBook, sqlx::Error> {
 
 async fn lines(connection: &mut SqliteConnection) -> Result<BTreeMap<i64, Vec<Line>>, sqlx::Error> {
     let rows: Vec<(i64, String, u32)> =
-        sqlx::query_as("select number, sku, quantity from order_line order by number, sku").fetch_all(connection).await?;
+        sqlx::query_as("select number, sku, quantity from order_line order by number, sku")
+            .fetch_all(connection)
+            .await?;
     let mut lines: BTreeMap<i64, Vec<Line>> = BTreeMap::new();
     for (number, sku, quantity) in rows {
         lines.entry(number).or_default().push(line(sku, quantity)?);

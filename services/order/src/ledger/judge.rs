@@ -35,7 +35,10 @@ pub(super) fn judge(orders: &OrderBook, stock: &StockBook, payments: &PaymentBoo
         if !may_be_in_flight(orders, order) {
             found.push(discrepancy(order, "has effects and was never placed".to_owned()));
         }
-        money_in_flight = add(money_in_flight, sum(effects.authorizations.iter().filter(|a| is_live(a)).copied()));
+        money_in_flight = add(
+            money_in_flight,
+            sum(effects.authorizations.iter().filter(|a| is_live(a)).copied()),
+        );
         stock_in_flight += pieces(&held_lines(effects));
     }
     let completed = || orders.ended.values().filter(|ended| ended.completed);
@@ -73,13 +76,21 @@ fn effects<'a>(
 ) -> BTreeMap<&'a OrderId, Effects<'a>> {
     let mut effects: BTreeMap<&OrderId, Effects<'_>> = BTreeMap::new();
     for reservation in &stock.reservations {
-        effects.entry(&reservation.order).or_default().reservations.push(reservation);
+        effects
+            .entry(&reservation.order)
+            .or_default()
+            .reservations
+            .push(reservation);
     }
     for payment in &payments.authorizations {
         effects.entry(&payment.order).or_default().payments.push(payment);
     }
     for authorization in &payments.provider.authorizations {
-        effects.entry(&authorization.order).or_default().authorizations.push(authorization);
+        effects
+            .entry(&authorization.order)
+            .or_default()
+            .authorizations
+            .push(authorization);
     }
     for shipment in &shipping.shipments {
         effects.entry(&shipment.order).or_default().shipments.push(shipment);
@@ -98,9 +109,16 @@ fn judge_order(order: &OrderId, ended: &Ended, effects: &Effects<'_>, found: &mu
     let outcome = if ended.completed { "completed" } else { "compensated" };
     let mut say = |what: String| found.push(discrepancy(order, format!("is {outcome}, and {what}")));
 
-    let (held, due) = (held_lines(effects), if ended.completed { ended.lines.as_slice() } else { &[] });
+    let (held, due) = (
+        held_lines(effects),
+        if ended.completed { ended.lines.as_slice() } else { &[] },
+    );
     if held != due {
-        say(format!("{} pieces are set aside where {} must be", pieces(&held), pieces(due)));
+        say(format!(
+            "{} pieces are set aside where {} must be",
+            pieces(&held),
+            pieces(due)
+        ));
     }
     let (live, captured): (Vec<_>, Vec<_>) = effects
         .authorizations
@@ -113,14 +131,24 @@ fn judge_order(order: &OrderId, ended: &Ended, effects: &Effects<'_>, found: &mu
     let due = if ended.completed { ended.total } else { Money::ZERO };
     let taken = sum(captured.iter().copied().copied());
     if taken != due || captured.len() > 1 {
-        say(format!("{taken} of its money was captured ({} times) where {due} must be", captured.len()));
+        say(format!(
+            "{taken} of its money was captured ({} times) where {due} must be",
+            captured.len()
+        ));
     }
     if !same(&effects.payments, &effects.authorizations) {
         say("payment and its provider do not agree".to_owned());
     }
-    let shipments = effects.shipments.iter().filter(|shipment| shipment.state != ShipmentState::Cancelled).count();
+    let shipments = effects
+        .shipments
+        .iter()
+        .filter(|shipment| shipment.state != ShipmentState::Cancelled)
+        .count();
     if shipments != usize::from(ended.completed) {
-        say(format!("{shipments} shipments are booked where {} must be", usize::from(ended.completed)));
+        say(format!(
+            "{shipments} shipments are booked where {} must be",
+            usize::from(ended.completed)
+        ));
     }
 }
 
@@ -136,10 +164,18 @@ fn inventory_agrees(book: &StockBook, found: &mut Vec<Discrepancy>) {
 
 fn provider_agrees(payments: &PaymentBook, found: &mut Vec<Discrepancy>) {
     let book = &payments.provider;
-    let in_state = |state| sum(book.authorizations.iter().filter(move |authorization| authorization.state == state));
+    let in_state = |state| {
+        sum(book
+            .authorizations
+            .iter()
+            .filter(move |authorization| authorization.state == state))
+    };
     let sums = add(add(book.customers, book.held), book.merchant);
     if sums != Money::ZERO {
-        found.push(Discrepancy { order: None, what: format!("the provider's accounts add up to {sums}") });
+        found.push(Discrepancy {
+            order: None,
+            what: format!("the provider's accounts add up to {sums}"),
+        });
     }
     for (account, balance, due) in [
         ("held", book.held, in_state(AuthorizationState::Authorized)),
@@ -153,7 +189,10 @@ fn provider_agrees(payments: &PaymentBook, found: &mut Vec<Discrepancy>) {
 }
 
 fn discrepancy(order: &OrderId, what: String) -> Discrepancy {
-    Discrepancy { order: Some(order.clone()), what }
+    Discrepancy {
+        order: Some(order.clone()),
+        what,
+    }
 }
 
 fn is_live(authorization: &HeldAuthorization) -> bool {
@@ -175,7 +214,10 @@ fn same(ours: &[&HeldAuthorization], theirs: &[&HeldAuthorization]) -> bool {
 }
 
 fn sum<'a>(authorizations: impl IntoIterator<Item = &'a HeldAuthorization>) -> Money {
-    authorizations.into_iter().map(|authorization| authorization.amount).fold(Money::ZERO, add)
+    authorizations
+        .into_iter()
+        .map(|authorization| authorization.amount)
+        .fold(Money::ZERO, add)
 }
 
 /// Saturates: a sum that does not fit is no reason to give no answer, and agrees with nothing.
@@ -195,7 +237,10 @@ mod tests {
         OrderId::numbered(number)
     }
     fn two_mugs() -> Vec<Line> {
-        vec![Line { sku: "mug".into(), quantity: 2.try_into().unwrap() }]
+        vec![Line {
+            sku: "mug".into(),
+            quantity: 2.try_into().unwrap(),
+        }]
     }
 
     /// Order 1 is completed, 2 compensated after all three steps, 3 runs; 4 was placed after the orders were read.
@@ -209,16 +254,31 @@ mod tests {
     impl World {
         fn sound() -> Self {
             use AuthorizationState::{Authorized, Captured, Voided};
-            let ended = |completed| Ended { completed, lines: two_mugs(), total: TEN };
-            let reservation = |number, held| Reservation { order: id(number), lines: two_mugs(), held };
+            let ended = |completed| Ended {
+                completed,
+                lines: two_mugs(),
+                total: TEN,
+            };
+            let reservation = |number, held| Reservation {
+                order: id(number),
+                lines: two_mugs(),
+                held,
+            };
             let authorization = |number, state| HeldAuthorization {
                 authorization: format!("auth-{number}"),
                 order: id(number),
                 amount: TEN,
                 state,
             };
-            let authorizations = vec![authorization(1, Captured), authorization(2, Voided), authorization(3, Authorized)];
-            let shipment = |number, state| BookedShipment { order: id(number), state };
+            let authorizations = vec![
+                authorization(1, Captured),
+                authorization(2, Voided),
+                authorization(3, Authorized),
+            ];
+            let shipment = |number, state| BookedShipment {
+                order: id(number),
+                state,
+            };
             Self {
                 orders: OrderBook {
                     last: 3,
@@ -227,7 +287,12 @@ mod tests {
                     parked: [].into(),
                 },
                 stock: StockBook {
-                    stock: vec![StockLevel { sku: "mug".into(), initial: 10, available: 4, held: 6 }],
+                    stock: vec![StockLevel {
+                        sku: "mug".into(),
+                        initial: 10,
+                        available: 4,
+                        held: 6,
+                    }],
                     reservations: vec![
                         reservation(1, true),
                         reservation(2, false),
@@ -246,7 +311,10 @@ mod tests {
                     },
                 },
                 shipping: ShippingBook {
-                    shipments: vec![shipment(1, ShipmentState::Dispatched), shipment(2, ShipmentState::Cancelled)],
+                    shipments: vec![
+                        shipment(1, ShipmentState::Dispatched),
+                        shipment(2, ShipmentState::Cancelled),
+                    ],
                 },
             }
         }
@@ -260,26 +328,47 @@ mod tests {
         let ledger = World::sound().judge();
         assert_eq!(ledger.discrepancies, []);
         assert!(ledger.balanced);
-        assert_eq!((ledger.in_flight, ledger.stock.in_flight, ledger.money.in_flight), (1, 4, TEN));
+        assert_eq!(
+            (ledger.in_flight, ledger.stock.in_flight, ledger.money.in_flight),
+            (1, 4, TEN)
+        );
         assert_eq!((ledger.stock.completed, ledger.money.completed), (2, TEN));
     }
 
     #[test]
     fn each_fault_is_found() {
         let faults: [(&str, fn(&mut World)); 12] = [
-            ("stock kept after the undo", |world| world.stock.reservations[1].held = true),
-            ("stock lost after completion", |world| world.stock.reservations[0].held = false),
-            ("reserved twice", |world| world.stock.reservations.push(world.stock.reservations[0].clone())),
+            ("stock kept after the undo", |world| {
+                world.stock.reservations[1].held = true
+            }),
+            ("stock lost after completion", |world| {
+                world.stock.reservations[0].held = false
+            }),
+            ("reserved twice", |world| {
+                world.stock.reservations.push(world.stock.reservations[0].clone())
+            }),
             ("stock vanished", |world| world.stock.stock[0].available -= 1),
-            ("not captured", |world| world.payments.provider.authorizations[0].state = AuthorizationState::Authorized),
-            ("not voided", |world| world.payments.provider.authorizations[1].state = AuthorizationState::Authorized),
+            ("not captured", |world| {
+                world.payments.provider.authorizations[0].state = AuthorizationState::Authorized
+            }),
+            ("not voided", |world| {
+                world.payments.provider.authorizations[1].state = AuthorizationState::Authorized
+            }),
             ("captured after the undo", |world| {
                 world.payments.provider.authorizations[1].state = AuthorizationState::Captured;
             }),
-            ("wrong amount", |world| world.payments.provider.authorizations[0].amount = Money::minor(999)),
-            ("money made", |world| world.payments.provider.merchant = Money::minor(1_001)),
-            ("payment never noted", |world| drop(world.payments.authorizations.remove(0))),
-            ("shipment kept after the undo", |world| world.shipping.shipments[1].state = ShipmentState::Booked),
+            ("wrong amount", |world| {
+                world.payments.provider.authorizations[0].amount = Money::minor(999)
+            }),
+            ("money made", |world| {
+                world.payments.provider.merchant = Money::minor(1_001)
+            }),
+            ("payment never noted", |world| {
+                drop(world.payments.authorizations.remove(0))
+            }),
+            ("shipment kept after the undo", |world| {
+                world.shipping.shipments[1].state = ShipmentState::Booked
+            }),
             ("effects of no order", |world| {
                 world.orders.last = 4;
             }),
