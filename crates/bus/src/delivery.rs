@@ -25,7 +25,7 @@ pub enum Settlement {
 }
 
 /// For authors of transports: takes a delivery's one settlement.
-pub trait Settle: Send {
+pub trait Settle: Send + Sync {
     /// Carries the settlement out; returns when the broker knows. [`Error::Stale`](crate::Error::Stale) where the delivery
     /// belongs to an earlier assignment.
     fn settle(self: Box<Self>, settlement: Settlement) -> BoxFuture<'static, Result<()>>;

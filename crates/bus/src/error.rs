@@ -164,8 +164,15 @@ impl ErrorClass {
             if error.is::<Permanent>() {
                 return Self::Permanent;
             }
-            if error.is::<crate::ExtractError>() || matches!(error.downcast_ref(), Some(Error::Codec(_))) {
+            if error.is::<crate::ExtractError>() {
                 return Self::Undecodable;
+            }
+            match error.downcast_ref() {
+                Some(Error::Codec(_)) => return Self::Undecodable,
+                Some(Error::TooLarge { .. } | Error::InvalidTopic { .. } | Error::NotPublished { .. }) => {
+                    return Self::Permanent;
+                }
+                _ => {}
             }
             cause = error.source();
         }

@@ -36,6 +36,14 @@ pub mod name {
     pub const MANDATORY: &str = "sagamill-mandatory";
     /// How often it was put back from the dead letters; part of the delivery id.
     pub const GENERATION: &str = "sagamill-generation";
+    /// On a message that a router published to a topic of dead letters: why it was given up.
+    pub const DEAD_REASON: &str = "sagamill-dead-reason";
+    /// The topic it was on.
+    pub const DEAD_TOPIC: &str = "sagamill-dead-topic";
+    /// The group that gave it up.
+    pub const DEAD_GROUP: &str = "sagamill-dead-group";
+    /// How many attempts were made.
+    pub const DEAD_ATTEMPTS: &str = "sagamill-dead-attempts";
     /// W3C trace context.
     pub const TRACEPARENT: &str = "traceparent";
 }

@@ -28,7 +28,7 @@ pub use handler::{Extract, ExtractError, Handler, Input};
 pub use id::MessageId;
 pub use message::{Event, Key, Message, limit};
 pub use retry::Retry;
-pub use router::{Incoming, Route, RouteLayer, Router};
+pub use router::{Incoming, Route, RouteLayer, Router, Subscribed};
 pub use settlement::{Emit, Emitter, IntoSettlement};
 pub use topic::Topic;
 pub use transport::memory;

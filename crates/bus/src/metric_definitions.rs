@@ -5,7 +5,7 @@ pub const PUBLISHED: &str = "sagamill_bus_published_total";
 /// Histogram, seconds: how long a call to publish took, whole batches. Labels `system`, `destination`.
 pub const PUBLISH_DURATION: &str = "sagamill_bus_publish_duration_seconds";
 /// Counter: deliveries that a router settled. Labels `destination`, `group`, `outcome` (`ack`, `retry`, `dead`, `stale`,
-/// `unhandled`).
+/// `error`, `unhandled`).
 pub const PROCESSED: &str = "sagamill_bus_processed_total";
 /// Histogram, seconds: from a delivery to its settlement. Labels `destination`, `group`.
 pub const PROCESS_DURATION: &str = "sagamill_bus_process_duration_seconds";

@@ -1,11 +1,13 @@
 //! What a handler returns, and how it ends the delivery.
 
-use crate::{BoxError, Event, HandlerError, Message, MessageId, Result, Settlement, Topic, codec, headers::name, trace_context};
+use crate::{
+    BoxError, Event, HandlerError, Message, MessageId, Result, Settlement, Topic, codec, headers::name, trace_context,
+};
 
 /// Publishes an event, then acknowledges what caused it.
 ///
-/// The event's message id is derived from the cause's, so that a cause that is handled twice publishes the same message
-/// twice, and not two messages. Correlation and trace are carried on.
+/// The event's message id is derived from the cause's, the group and the handler, so that a cause that is handled twice
+/// publishes the same message twice, and not two messages. Correlation and trace are carried on.
 #[derive(Debug)]
 pub struct Emit<E>(pub E);
 
@@ -13,12 +15,14 @@ pub struct Emit<E>(pub E);
 #[derive(Debug)]
 pub struct Emitter<'a> {
     cause: &'a Message,
+    origin: &'a str,
     messages: Vec<(Topic, Message)>,
 }
 
 impl<'a> Emitter<'a> {
-    pub(crate) fn new(cause: &'a Message) -> Self {
-        Self { cause, messages: Vec::new() }
+    /// `origin` names the handler within all that may handle the cause: two of them decide two things.
+    pub(crate) fn new(cause: &'a Message, origin: &'a str) -> Self {
+        Self { cause, origin, messages: Vec::new() }
     }
     pub(crate) fn into_messages(self) -> Vec<(Topic, Message)> {
         self.messages
@@ -31,7 +35,7 @@ impl<'a> Emitter<'a> {
     pub fn emit<E: Event>(&mut self, event: &E) -> Result<()> {
         let topic = E::topic().ok_or(crate::Error::NotPublished { event: E::NAME })?;
         let ordinal = u32::try_from(self.messages.len()).unwrap_or(u32::MAX);
-        let id = MessageId::derived(self.cause.id.0, topic.as_ref(), ordinal);
+        let id = MessageId::derived(self.cause.id.0, self.origin, ordinal);
         let mut message = codec::message(event)?.id(id);
         message.headers.set(name::ID, id.to_string());
         let cause = self.cause.id.to_string();
