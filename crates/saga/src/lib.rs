@@ -20,15 +20,17 @@ pub use barrier::migrations;
 pub use command::{Answer, Command, IntoAnswer, Never, RejectionOf, ReplyOf, Undo, UndoResult, Undoes};
 pub use coordinator::{Coordinator, Instance, Outcome, Sagas};
 pub use definition::{
-    AfterPivot, AtPivot, BARRIER_RETENTION, BeforePivot, Compensatable, Definition, NAME_BYTES_MAX, NOT_AFTER, PivotAhead,
-    Retriable, Saga,
+    AfterPivot, AtPivot, BARRIER_RETENTION, BeforePivot, Compensatable, Definition, NAME_BYTES_MAX, NOT_AFTER,
+    PivotAhead, Retriable, Saga,
 };
 pub use error::{Error, Result};
+pub use local::LocalContext;
 pub use participant::{Participant, Request, SagaContext, Transacts, Tx};
 pub use sagamill_bus::{self as bus, Bus, Event, HandlerError, Retry, State};
 pub use sagamill_eventstore::{self as eventstore, EventStore};
-pub use local::LocalContext;
-pub use step::{BACKOFF, Call, DOUBT_ATTEMPTS, Data, Local, LocalRun, NoUndo, Plain, Step, TIMEOUT, TakesReply, call, local};
+pub use step::{
+    BACKOFF, Call, DOUBT_ATTEMPTS, Data, Local, LocalRun, NoUndo, Plain, Step, TIMEOUT, TakesReply, call, local,
+};
 
 /// What nearly every user of sagas imports.
 pub mod prelude {

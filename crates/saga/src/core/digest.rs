@@ -14,7 +14,12 @@ impl Plan {
             let pivot = if self.pivot == Some(index) { " pivot" } else { "" };
             let when = if step.when.is_some() { " when" } else { "" };
             let kind = match &step.kind {
-                StepKind::Call { command, version, reply, .. } => {
+                StepKind::Call {
+                    command,
+                    version,
+                    reply,
+                    ..
+                } => {
                     let topic = crate::wire::command_topic(command);
                     format!("call {command} v{version} to {topic} -> {reply}")
                 }

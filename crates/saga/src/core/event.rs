@@ -54,7 +54,7 @@ impl fmt::Display for Phase {
 }
 
 /// Names one ask of one step. All but `attempt` is the same when it is asked again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
     /// The step's name.
     pub step: Arc<str>,
@@ -118,8 +118,7 @@ pub struct By {
 }
 
 /// What follows a step that did not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Doubt {
     /// It is asked again at this time.
@@ -156,7 +155,10 @@ pub enum ParkReason {
 impl ParkReason {
     /// Whether the answer of the step that parked it takes the reason away.
     pub(crate) fn ends_with_an_answer(self) -> bool {
-        matches!(self, Self::InDoubt | Self::Failed | Self::PastRetention | Self::Unreadable)
+        matches!(
+            self,
+            Self::InDoubt | Self::Failed | Self::PastRetention | Self::Unreadable
+        )
     }
 }
 
@@ -199,6 +201,8 @@ pub struct SagaEvent {
 pub enum Fact {
     /// The saga exists.
     Started {
+        /// The saga's own id, made from the id of this event.
+        instance: Uuid,
         /// The state it starts with, JSON.
         input: Bytes,
         /// The definition's digest.

@@ -63,11 +63,13 @@ impl Memory {
         self.0.as_ref().any().downcast_ref()
     }
     pub(crate) fn of<S: 'static>(&self) -> &S {
-        self.get().expect("invariant: the builder ties a step's state type to its saga's")
+        self.get()
+            .expect("invariant: the builder ties a step's state type to its saga's")
     }
     pub(crate) fn of_mut<S: 'static>(&mut self) -> &mut S {
         let any = self.0.as_mut().any_mut();
-        any.downcast_mut().expect("invariant: the builder ties a step's state type to its saga's")
+        any.downcast_mut()
+            .expect("invariant: the builder ties a step's state type to its saga's")
     }
     /// A 64-bit hash of the canonical JSON: keys in order; of an object's fields, what is null, false, zero or empty is
     /// left out, so that a field added later with `#[serde(default)]` changes no hash.
@@ -168,9 +170,20 @@ mod tests {
     #[test]
     fn any_other_difference_changes_the_hash() {
         let all = [
-            json!({ "a": 1 }), json!({ "a": 2 }), json!({ "b": 1 }), json!({ "a": "1" }), json!({ "a": [1] }),
-            json!({ "a": [0, 1] }), json!({ "a": [1, 0] }), json!({ "a": { "a": 1 } }), json!([[], [1]]), json!([[1], []]),
-            json!({ "a": 1, "b": 1 }), json!("a"), json!(["a", "b"]), json!(["ab"]),
+            json!({ "a": 1 }),
+            json!({ "a": 2 }),
+            json!({ "b": 1 }),
+            json!({ "a": "1" }),
+            json!({ "a": [1] }),
+            json!({ "a": [0, 1] }),
+            json!({ "a": [1, 0] }),
+            json!({ "a": { "a": 1 } }),
+            json!([[], [1]]),
+            json!([[1], []]),
+            json!({ "a": 1, "b": 1 }),
+            json!("a"),
+            json!(["a", "b"]),
+            json!(["ab"]),
         ];
         for (i, one) in all.iter().enumerate() {
             for two in &all[i + 1..] {

@@ -19,12 +19,16 @@ mod plan;
 mod react;
 mod state;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod transition;
 mod why;
 
 pub use apply::{LoadError, apply, load, load_unverified};
 pub use codec::{CORE_REV, DecodeError, Entry, header};
-pub use event::{Ask, Begun, By, Content, Doubt, Fact, Finish, Identity, ParkReason, Parked, Phase, Request, SagaEvent};
+pub use event::{
+    Ask, Begun, By, Content, Doubt, Fact, Finish, Identity, ParkReason, Parked, Phase, Request, SagaEvent,
+};
 pub use history::{AttemptHistory, History, StepHistory};
 pub use input::{Input, InputKind, Reported};
 pub use memory::Memory;

@@ -160,7 +160,11 @@ impl StepPlan {
     /// The policy in force, as it is recorded with each ask.
     pub fn policy(&self) -> String {
         let retry = &self.retry;
-        let (timeout, min, max) = (self.timeout.as_millis(), retry.backoff_min.as_millis(), retry.backoff_max.as_millis());
+        let (timeout, min, max) = (
+            self.timeout.as_millis(),
+            retry.backoff_min.as_millis(),
+            retry.backoff_max.as_millis(),
+        );
         match retry.attempts_max {
             Some(attempts) => format!("timeout={timeout}ms backoff={min}..{max}ms attempts={attempts}"),
             None => format!("timeout={timeout}ms backoff={min}..{max}ms"),

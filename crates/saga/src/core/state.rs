@@ -172,7 +172,10 @@ pub struct LocalWork {
 
 impl std::fmt::Debug for LocalWork {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LocalWork").field("ask", &self.ask).field("not_before", &self.not_before).finish_non_exhaustive()
+        f.debug_struct("LocalWork")
+            .field("ask", &self.ask)
+            .field("not_before", &self.not_before)
+            .finish_non_exhaustive()
     }
 }
 
@@ -247,14 +250,19 @@ impl State {
             }
             _ => return None,
         };
-        Some(Timer { step: Some((Arc::clone(&plan.name), phase, attempt)), due })
+        Some(Timer {
+            step: Some((Arc::clone(&plan.name), phase, attempt)),
+            due,
+        })
     }
     /// What is to be run in this process now. Empty while it is parked.
     pub fn local_work(&self, plan: &Plan) -> Vec<LocalWork> {
         if !self.is_running() {
             return Vec::new();
         }
-        (0..self.steps.len()).filter_map(|index| self.step_work(plan, index)).collect()
+        (0..self.steps.len())
+            .filter_map(|index| self.step_work(plan, index))
+            .collect()
     }
     fn step_work(&self, plan: &Plan, index: usize) -> Option<LocalWork> {
         let (step, plan) = (&self.steps[index], &plan.steps[index]);
@@ -272,7 +280,13 @@ impl State {
         let mut ask = self.ask(plan, index, phase);
         ask.attempt += u32::from(not_before.is_some());
         let reply = step.reply.clone().filter(|_| phase == Phase::Compensate);
-        Some(LocalWork { ask, run: Arc::clone(run), not_before, timeout: plan.timeout, reply })
+        Some(LocalWork {
+            ask,
+            run: Arc::clone(run),
+            not_before,
+            timeout: plan.timeout,
+            reply,
+        })
     }
     /// Whether the step's own answer still matters: while it unwinds, only where its undo needs the reply.
     pub(crate) fn is_live(&self, plan: &super::StepPlan) -> bool {

@@ -1,0 +1,4 @@
+//! The rules of the core, each played by hand.
+
+mod fixture;
+mod linear;
