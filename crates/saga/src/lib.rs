@@ -23,6 +23,7 @@ pub use definition::{
     AfterPivot, AtPivot, BARRIER_RETENTION, BeforePivot, Compensatable, Definition, NAME_BYTES_MAX, NOT_AFTER,
     PivotAhead, Retriable, Saga,
 };
+pub(crate) use error::chain;
 pub use error::{Error, Result};
 pub use local::LocalContext;
 pub use participant::{Participant, Request, SagaContext, Transacts, Tx};

@@ -17,7 +17,7 @@ mod effect;
 mod gate;
 mod memory;
 mod row;
-#[cfg(all(feature = "sqlite", any()))]
+#[cfg(feature = "sqlite")]
 mod sqlite;
 
 use std::any::Any;
@@ -34,7 +34,7 @@ pub(crate) use gate::{Gate, KillPoints};
 use memory::MemoryBarrier;
 pub(crate) use crate::core::Phase;
 pub(crate) use row::{Row, State};
-#[cfg(all(feature = "sqlite", any()))]
+#[cfg(feature = "sqlite")]
 use sqlite::SqliteBarrier;
 
 use crate::Result;
@@ -43,7 +43,7 @@ use crate::Result;
 /// nothing. None: the database of this scheme needs none, or is not known.
 pub fn migrations(scheme: &str) -> Option<&'static str> {
     match scheme {
-        #[cfg(all(feature = "sqlite", any()))]
+        #[cfg(feature = "sqlite")]
         "sqlite" => Some(sqlite::MIGRATIONS),
         _ => None,
     }
@@ -91,7 +91,7 @@ pub(crate) trait Passage: Send {
 
 /// The barrier beside a log: in its database, or in its memory.
 pub(crate) fn of<D>(store: &EventStore<D>) -> Box<dyn Barrier> {
-    #[cfg(all(feature = "sqlite", any()))]
+    #[cfg(feature = "sqlite")]
     if let Some(store) = store.on::<sqlx::Sqlite>() {
         return Box::new(SqliteBarrier::new(&store));
     }

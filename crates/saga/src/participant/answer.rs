@@ -4,120 +4,140 @@ use std::{collections::BTreeMap, marker::PhantomData, sync::Arc, time::Duration}
 
 use futures_core::future::BoxFuture;
 use sagamill_bus::headers::name;
-use sagamill_bus::{BoxError, Delivery, ErrorClass, Message, MessageId, Retry, RouteLayer, Settlement};
+use sagamill_bus::{
+    BoxError, Bus, Delivery, ErrorClass, Incoming, Message, MessageId, Retry, Route, RouteLayer, Settlement,
+};
+use tower::{ServiceExt as _, service_fn};
 
 use super::{Request, SagaContext, request};
-use crate::barrier::{Answered, Ask, Effect, Gate, Given, Phase, Slot, Verdict};
+use crate::barrier::{Answered, Effect, Gate, Given, Phase, Slot, Verdict};
 use crate::handling::Handling;
-use crate::{Error, metric_definitions as metric};
+use crate::{chain, metric_definitions as metric};
 
 /// How often a command finds its effect being worked on before it is given up: its saga then asks again.
 const BUSY_ATTEMPTS_MAX: u32 = 300;
 
+type Wrap = Arc<dyn Fn(Route<()>) -> Route<()> + Send + Sync>;
+
 /// One handler and what stands around it.
 pub(super) struct Handled<S, D> {
     handling: Handling<Request<S, D>>,
+    layers: Vec<Wrap>,
     pub(super) retry: Retry,
 }
 
 impl<S: Clone + Send + Sync + 'static, D: 'static> Handled<S, D> {
     pub(super) fn new(handling: Handling<Request<S, D>>) -> Self {
-        Self { handling, retry: Retry::default() }
+        Self { handling, layers: Vec::new(), retry: Retry::default() }
     }
-    pub(super) fn layer(&mut self, _layer: impl RouteLayer) {
-        todo!()
+    pub(super) fn layer(&mut self, layer: impl RouteLayer) {
+        self.layers.push(Arc::new(move |route| layer.wrap(route)));
     }
     pub(super) fn with_state(self, state: S) -> Handled<(), D> {
         let run = self.handling.run;
         let bound = move |cx: Request<(), D>, given| run(cx.with_state(state.clone()), given);
         let handling = Handling { is_transactional: self.handling.is_transactional, run: Arc::new(bound) };
-        Handled { handling, retry: self.retry }
+        Handled { handling, layers: self.layers, retry: self.retry }
     }
 }
 
+/// Handlers by what they handle.
+pub(super) type Handlers<S, D> = BTreeMap<(&'static str, Phase), Handled<S, D>>;
+
 /// All handlers, behind one barrier.
-pub(super) struct Desk<D> {
+pub(super) struct Desk {
     gate: Arc<Gate>,
-    handlers: BTreeMap<(&'static str, Phase), Handled<(), D>>,
+    bus: Bus,
+    commands: BTreeMap<&'static str, BTreeMap<Phase, Served>>,
 }
 
-impl<D: 'static> Desk<D> {
-    pub(super) fn new(gate: Arc<Gate>, handlers: BTreeMap<(&'static str, Phase), Handled<(), D>>) -> Arc<Self> {
-        Arc::new(Self { gate, handlers })
+struct Served {
+    route: Route<()>,
+    retry: Retry,
+}
+
+impl Desk {
+    pub(super) fn new<D: 'static>(gate: &Arc<Gate>, bus: &Bus, handlers: &Handlers<(), D>) -> Arc<Self> {
+        let mut commands = BTreeMap::new();
+        for (name, _) in handlers.keys() {
+            let serve = |phase| (phase, serve(gate, handlers, name, phase));
+            commands.insert(*name, BTreeMap::from([Phase::Forward, Phase::Compensate].map(serve)));
+        }
+        Arc::new(Self { gate: gate.clone(), bus: bus.clone(), commands })
     }
     /// Handles a command and settles it: after its effect and its reply are committed, never before.
     pub(super) async fn handle(&self, delivery: Delivery) {
-        let settlement = self.answer(&delivery.message, delivery.attempt).await;
-        fail::fail_point!("participant.settle.before");
+        let settlement = self.answer(&delivery).await;
         let id = delivery.message.id;
+        fail::fail_point!("participant.settle.before");
         if let Err(error) = delivery.settle(settlement).await {
             tracing::debug!(message = %id, %error, "a command could not be settled; it will come again");
         }
         fail::fail_point!("participant.settle.after");
     }
 
-    async fn answer(&self, message: &Message, attempt: u32) -> Settlement {
-        let Some(command) = message.headers.get(name::TYPE).filter(|name| self.knows(name)) else {
-            let command = message.headers.get(name::TYPE).unwrap_or_default();
+    async fn answer(&self, delivery: &Delivery) -> Settlement {
+        let message = &delivery.message;
+        let command = message.headers.get(name::TYPE).unwrap_or_default();
+        let Some(phases) = self.commands.get(command) else {
             return dead(format!("no handler for the command `{command}` here"));
         };
         let ask = match request::read(message) {
             Ok(ask) => ask,
             Err(malformed) => return dead(malformed.to_string()),
         };
-        let passed = self.pass(command, &ask, message).await;
-        let passed = match passed {
+        let Served { route, retry } = &phases[&ask.phase];
+        let (topic, attempt) = (delivery.topic.clone(), delivery.attempt);
+        let incoming = Incoming::new(message.clone(), topic, attempt, &self.bus, command);
+        let answered = match route.clone().oneshot(incoming).await {
             Err(error) if ErrorClass::of(&*error) == ErrorClass::Permanent => {
-                self.gate.fail(&ask, chain(&*error)).await.map_err(Error::into)
+                // Its saga is told, in place of a dead letter that it would wait for.
+                let failed = self.gate.fail(&ask, chain(&*error)).await;
+                failed.map(|verdict| settlement(&ask.command_name, ask.phase, &verdict, attempt)).map_err(BoxError::from)
             }
-            passed => passed,
+            answered => answered,
         };
-        let retry = self.handler(command, ask.phase).map(|handled| &handled.retry);
-        self.settlement(&ask, passed, retry, message.id, attempt)
+        answered.unwrap_or_else(|error| {
+            let why = chain(&*error);
+            tracing::warn!(command, step = ask.step, attempt, error = why, "a command failed");
+            let wait = next(retry, message.id, attempt).filter(|_| ErrorClass::of(&*error) == ErrorClass::Transient);
+            wait.map_or_else(|| dead(why), |wait| Settlement::Retry { after: Some(wait) })
+        })
     }
+}
 
-    async fn pass(&self, command: &str, ask: &Ask, message: &Message) -> Result<Verdict, BoxError> {
-        let effect = |phase| {
-            let handling = self.handler(command, phase)?.handling.clone();
-            Some(CommandEffect { handling, message: message.clone() })
-        };
-        let (action, undo) = (effect(Phase::Forward), effect(Phase::Compensate));
-        self.gate.pass(ask, action.as_ref().map(|e| e as &dyn Effect), undo.as_ref().map(|e| e as &dyn Effect)).await
-    }
-
-    fn settlement(
-        &self,
-        ask: &Ask,
-        passed: Result<Verdict, BoxError>,
-        retry: Option<&Retry>,
-        id: MessageId,
-        attempt: u32,
-    ) -> Settlement {
-        match passed {
-            Ok(Verdict::Busy(wait)) if attempt < BUSY_ATTEMPTS_MAX => Settlement::Retry { after: Some(wait) },
-            Ok(Verdict::Busy(_)) => dead(format!("the effect {} has been at work for too long", ask.effect)),
-            Ok(verdict) => {
-                metric::command_answered(&ask.command_name, ask.phase, &verdict);
-                Settlement::Ack
-            }
-            Err(error) => {
-                let why = chain(&*error);
-                tracing::warn!(command = ask.command_name, step = ask.step, attempt, error = why, "a command failed");
-                match retry.and_then(|retry| next(retry, id, attempt)) {
-                    Some(wait) if ErrorClass::of(&*error) == ErrorClass::Transient => {
-                        Settlement::Retry { after: Some(wait) }
-                    }
-                    _ => dead(why),
-                }
-            }
+/// One phase of one command: its handler inside its layers. Without a handler it still says what can be said without one.
+fn serve<D: 'static>(gate: &Arc<Gate>, handlers: &Handlers<(), D>, name: &'static str, phase: Phase) -> Served {
+    let handling = |phase| handlers.get(&(name, phase)).map(|handled| handled.handling.clone());
+    let (gate, action, undo) = (gate.clone(), handling(Phase::Forward), handling(Phase::Compensate));
+    let route = Route::new(service_fn(move |incoming: Incoming| {
+        let (gate, action, undo) = (gate.clone(), action.clone(), undo.clone());
+        async move {
+            let Incoming { message, attempt, .. } = incoming;
+            let ask = request::read(&message)?;
+            let effect = |handling| CommandEffect { handling, message: message.clone() };
+            let (action, undo) = (action.map(effect), undo.map(effect));
+            let action = action.as_ref().map(|action| action as &dyn Effect);
+            let undo = undo.as_ref().map(|undo| undo as &dyn Effect);
+            let verdict = gate.pass(&ask, action, undo).await?;
+            Ok(settlement(&ask.command_name, phase, &verdict, attempt))
         }
-    }
+    }));
+    let Some(handled) = handlers.get(&(name, phase)) else {
+        return Served { route, retry: Retry::default() };
+    };
+    let route = handled.layers.iter().fold(route, |route, wrap| wrap(route));
+    Served { route, retry: handled.retry.clone() }
+}
 
-    fn handler(&self, command: &str, phase: Phase) -> Option<&Handled<(), D>> {
-        self.handlers.iter().find(|((name, of), _)| *name == command && *of == phase).map(|(_, handled)| handled)
-    }
-    fn knows(&self, command: &str) -> bool {
-        self.handlers.keys().any(|(name, _)| *name == command)
+fn settlement(command: &str, phase: Phase, verdict: &Verdict, attempt: u32) -> Settlement {
+    match verdict {
+        Verdict::Busy(wait) if attempt < BUSY_ATTEMPTS_MAX => Settlement::Retry { after: Some(*wait) },
+        Verdict::Busy(_) => dead("its effect has been at work for too long".to_owned()),
+        verdict => {
+            metric::command_answered(command, phase, verdict);
+            Settlement::Ack
+        }
     }
 }
 
@@ -130,20 +150,6 @@ fn next(retry: &Retry, id: MessageId, attempt: u32) -> Option<Duration> {
 
 fn dead(reason: String) -> Settlement {
     Settlement::Dead { reason }
-}
-
-/// An error and its causes on one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let part = error.to_string();
-        if !text.ends_with(&part) {
-            text = format!("{text}: {part}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// A handler with the message that asks for it.
