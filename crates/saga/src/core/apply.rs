@@ -12,6 +12,9 @@ use super::{
     transition::{saga_allows, step_after, step_begun},
 };
 
+/// What is on record where there was no answer at all.
+pub(super) const NO_ANSWER: &str = "no answer in time";
+
 /// Why a saga's stream makes no state.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -202,7 +205,7 @@ fn step(plan: &Plan, state: &mut State, event: &SagaEvent, ask: &Ask) -> Result<
         } => step.reply = Some(reply.clone()),
         Fact::StepTimedOut { error, .. } => {
             step.attempt = ask.attempt.max(step.attempt);
-            step.error = Some(error.clone().unwrap_or_else(|| "no answer in time".to_owned()));
+            step.error = Some(error.clone().unwrap_or_else(|| NO_ANSWER.to_owned()));
         }
         Fact::UndoFailed { error, .. } => {
             step.undo_attempt = ask.attempt.max(step.undo_attempt);

@@ -29,7 +29,7 @@ pub use codec::{CORE_REV, DecodeError, Entry, header};
 pub use event::{
     Ask, Begun, By, Content, Doubt, Fact, Finish, Identity, ParkReason, Parked, Phase, Request, SagaEvent,
 };
-pub use history::{AttemptHistory, History, StepHistory};
+pub use history::{AttemptHistory, History, StepHistory, UndoHistory};
 pub use input::{Input, InputKind, Reported};
 pub use memory::Memory;
 pub use plan::{InDoubt, Plan, Stage, StepKind, StepPlan, UndoPlan};

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{
     Ask, By, Doubt, Fact, InDoubt, Input, InputKind, LoadError, ParkReason, Parked, Phase, Plan, Reported, SagaEvent,
     State, Status, StepStatus, UndoPlan,
-    apply::{begin, memory_hash, transition},
+    apply::{NO_ANSWER, begin, memory_hash, transition},
 };
 
 /// What follows from inputs.
@@ -419,7 +419,7 @@ impl Decider<'_> {
                 Ok(self.ask_again(index)?)
             }
             (Phase::Compensate, StepStatus::Undoing { due }) if due == Some(fired) => {
-                self.undo_unanswered(index, ask, "no answer in time".to_owned())
+                self.undo_unanswered(index, ask, NO_ANSWER.to_owned())
             }
             (Phase::Compensate, StepStatus::UndoUnknown { next })
                 if next == fired && !matches!(plan.undo, UndoPlan::Local(_)) =>
