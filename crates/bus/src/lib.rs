@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::todo, missing_docs, reason = "being built")]
 mod bus;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod dead_letter;
 mod delivery;
 pub mod headers;
