@@ -43,7 +43,10 @@ impl Bus {
     }
     /// The bus as one consumer group sees it.
     pub fn group(&self, name: impl Into<String>) -> Group {
-        Group { bus: self.clone(), name: name.into() }
+        Group {
+            bus: self.clone(),
+            name: name.into(),
+        }
     }
     /// Its transport's name.
     pub fn transport(&self) -> &'static str {
@@ -72,7 +75,10 @@ impl Bus {
         topic: impl Into<Topic>,
         batch: impl IntoIterator<Item = Message>,
     ) -> Result<Vec<Receipt>> {
-        self.publish_each(&topic.into(), batch.into_iter().collect()).await.into_iter().collect()
+        self.publish_each(&topic.into(), batch.into_iter().collect())
+            .await
+            .into_iter()
+            .collect()
     }
     /// Publishes messages as they are, one result for each, in their order. A message without a valid `traceparent` gets
     /// one; a message beyond the [limits](crate::limit) fails alone.
@@ -114,10 +120,16 @@ impl Bus {
     }
 
     fn dead_letter_store(&self) -> Result<Arc<dyn DeadLetterStore>> {
-        self.0.dead_letters().ok_or(Error::Unsupported { transport: self.transport(), wanted: "dead letters" })
+        self.0.dead_letters().ok_or(Error::Unsupported {
+            transport: self.transport(),
+            wanted: "dead letters",
+        })
     }
     async fn send(&self, topic: &Topic, batch: Vec<Message>, until: Until) -> Vec<Result<Receipt>> {
-        let fits: Vec<Result<()>> = batch.iter().map(|message| topic.check_name().and_then(|()| message.check())).collect();
+        let fits: Vec<Result<()>> = batch
+            .iter()
+            .map(|message| topic.check_name().and_then(|()| message.check()))
+            .collect();
         let mut messages = batch;
         if fits.iter().any(Result::is_err) {
             let mut fit = fits.iter().map(Result::is_ok);
@@ -128,7 +140,9 @@ impl Bus {
         }
         let mut sent = self.transmit(topic, messages, until).await.into_iter();
         let unanswered = || Err(Error::Unconfirmed("the transport gave no result".into()));
-        fits.into_iter().map(|fit| fit.and_then(|()| sent.next().unwrap_or_else(unanswered))).collect()
+        fits.into_iter()
+            .map(|fit| fit.and_then(|()| sent.next().unwrap_or_else(unanswered)))
+            .collect()
     }
     /// Publishes what is ready to be, within its span and metrics.
     pub(crate) async fn transmit(&self, topic: &Topic, batch: Vec<Message>, until: Until) -> Vec<Result<Receipt>> {
@@ -170,7 +184,11 @@ fn measure(system: &'static str, topic: &Topic, start: Instant, results: &[Resul
     let failed = results.iter().filter(|result| result.is_err()).count();
     for (outcome, count) in [("ok", results.len() - failed), ("error", failed)] {
         if count > 0 {
-            let labels = [("system", system.into()), ("destination", topic.label()), ("outcome", outcome.into())];
+            let labels = [
+                ("system", system.into()),
+                ("destination", topic.label()),
+                ("outcome", outcome.into()),
+            ];
             metrics::counter!(metric_definitions::PUBLISHED, &labels).increment(count as u64);
         }
     }
@@ -217,7 +235,9 @@ impl Transports {
         let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
         match self.0.get(scheme) {
             Some(connect) => connect(url.to_owned()).await,
-            None => Err(Error::UnknownScheme { scheme: scheme.to_owned() }),
+            None => Err(Error::UnknownScheme {
+                scheme: scheme.to_owned(),
+            }),
         }
     }
 }

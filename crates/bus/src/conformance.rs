@@ -29,10 +29,11 @@ use std::time::Duration;
 
 pub use self::{
     capability::{
-        a_group_order_that_is_not_declared_is_refused, a_mandatory_message_needs_a_group, a_new_group_sees_old_messages,
-        a_repeated_delivery_id_is_dropped_where_it_is_declared, a_restart_of_the_broker_loses_nothing,
-        a_settled_publish_waits_for_what_is_not_durable, delays_without_order_are_refused_where_they_are_not_declared,
-        each_group_gets_every_message, patterns_match_whole_words_or_are_refused,
+        a_group_order_that_is_not_declared_is_refused, a_mandatory_message_needs_a_group,
+        a_new_group_sees_old_messages, a_repeated_delivery_id_is_dropped_where_it_is_declared,
+        a_restart_of_the_broker_loses_nothing, a_settled_publish_waits_for_what_is_not_durable,
+        delays_without_order_are_refused_where_they_are_not_declared, each_group_gets_every_message,
+        patterns_match_whole_words_or_are_refused,
     },
     content::{
         a_large_message_passes_and_a_larger_one_is_refused_alone, an_invalid_topic_is_refused,
@@ -44,8 +45,8 @@ pub use self::{
         publish_then_subscribe_gets_everything, topics_do_not_mix,
     },
     handler::{
-        a_panic_in_a_handler_is_a_failed_attempt, a_router_gives_up_after_its_attempts, a_stopped_router_settles_its_work,
-        an_undecodable_message_does_not_stall,
+        a_panic_in_a_handler_is_a_failed_attempt, a_router_gives_up_after_its_attempts,
+        a_stopped_router_settles_its_work, an_undecodable_message_does_not_stall,
     },
     lifecycle::{
         a_killed_consumers_messages_go_to_others, a_partly_acked_batch_survives_closing,
@@ -59,8 +60,8 @@ pub use self::{
     },
     settlement::{
         a_dead_letter_keeps_its_story, a_delayed_retry_is_not_early, a_dropped_delivery_comes_again_and_counts,
-        a_late_settlement_is_stale, a_requeued_dead_letter_comes_again_to_its_group_alone, a_retried_message_comes_again,
-        an_acked_message_does_not_come_again,
+        a_late_settlement_is_stale, a_requeued_dead_letter_comes_again_to_its_group_alone,
+        a_retried_message_comes_again, an_acked_message_does_not_come_again,
     },
 };
 use crate::Bus;

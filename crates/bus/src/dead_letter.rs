@@ -46,7 +46,13 @@ impl DeadLetter {
     /// For authors of transports.
     #[must_use]
     pub fn new(position: u64, message: Message, last: Death, history: Vec<Death>, age: Duration) -> Self {
-        Self { position, message, last, history, age }
+        Self {
+            position,
+            message,
+            last,
+            history,
+            age,
+        }
     }
 }
 
@@ -97,7 +103,9 @@ impl DeadLetters {
         let mut after = None;
         loop {
             let page = self.list(after, PAGE).await?;
-            let Some(last) = page.last() else { return Err(self.missing(id)) };
+            let Some(last) = page.last() else {
+                return Err(self.missing(id));
+            };
             after = Some(last.position);
             if let Some(found) = page.into_iter().find(|letter| letter.message.id == id) {
                 return Ok(found);
@@ -119,12 +127,19 @@ impl DeadLetters {
         self.store.discard(&self.topic, &self.group, id).await
     }
     fn missing(&self, id: MessageId) -> Error {
-        Error::NoDeadLetter { topic: self.topic.to_string(), group: self.group.clone(), id }
+        Error::NoDeadLetter {
+            topic: self.topic.to_string(),
+            group: self.group.clone(),
+            id,
+        }
     }
 }
 
 impl fmt::Debug for DeadLetters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeadLetters").field("topic", &self.topic).field("group", &self.group).finish_non_exhaustive()
+        f.debug_struct("DeadLetters")
+            .field("topic", &self.topic)
+            .field("group", &self.group)
+            .finish_non_exhaustive()
     }
 }

@@ -48,7 +48,12 @@ pub struct Delivery {
 impl Delivery {
     /// For authors of transports.
     pub fn new(message: Message, topic: Topic, attempt: u32, settle: impl Settle + 'static) -> Self {
-        Self { message, topic, attempt, settle: Some(Box::new(settle)) }
+        Self {
+            message,
+            topic,
+            attempt,
+            settle: Some(Box::new(settle)),
+        }
     }
     /// Handled.
     ///

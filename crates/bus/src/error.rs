@@ -119,7 +119,10 @@ pub struct HandlerError {
 impl HandlerError {
     /// Trying again would not help: a dead letter at once.
     pub fn permanent(source: impl Into<BoxError>) -> Self {
-        Self { source: source.into(), permanent: true }
+        Self {
+            source: source.into(),
+            permanent: true,
+        }
     }
     /// Whether trying again is pointless.
     #[must_use]
@@ -135,12 +138,19 @@ impl HandlerError {
 impl<E: StdError + Send + Sync + 'static> From<E> for HandlerError {
     fn from(source: E) -> Self {
         let permanent = ErrorClass::of(&source) != ErrorClass::Transient;
-        Self { source: source.into(), permanent }
+        Self {
+            source: source.into(),
+            permanent,
+        }
     }
 }
 impl From<HandlerError> for BoxError {
     fn from(error: HandlerError) -> Self {
-        if error.permanent { Box::new(Permanent(error.source)) } else { error.source }
+        if error.permanent {
+            Box::new(Permanent(error.source))
+        } else {
+            error.source
+        }
     }
 }
 
@@ -234,7 +244,10 @@ mod tests {
     fn what_cannot_be_read_is_undecodable_and_anything_else_transient() {
         let codec = crate::Error::Codec("no JSON".into());
         assert_eq!(ErrorClass::of(&codec), ErrorClass::Undecodable);
-        assert_eq!(ErrorClass::of(&crate::ExtractError("no key".into())), ErrorClass::Undecodable);
+        assert_eq!(
+            ErrorClass::of(&crate::ExtractError("no key".into())),
+            ErrorClass::Undecodable
+        );
         assert_eq!(ErrorClass::of(&std::io::Error::other("refused")), ErrorClass::Transient);
     }
 }

@@ -74,7 +74,9 @@ impl Headers {
     /// Takes a header out.
     pub fn remove(&mut self, name: &str) -> Option<String> {
         // Asked first, so that nothing is copied for a header that is not there.
-        self.0.contains_key(name).then(|| Arc::make_mut(&mut self.0).remove(name))?
+        self.0
+            .contains_key(name)
+            .then(|| Arc::make_mut(&mut self.0).remove(name))?
     }
     /// All headers, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -94,7 +96,9 @@ impl Headers {
 
 impl<N: Into<Cow<'static, str>>, V: Into<String>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(headers: I) -> Self {
-        Self(Arc::new(headers.into_iter().map(|(n, v)| (n.into(), v.into())).collect()))
+        Self(Arc::new(
+            headers.into_iter().map(|(n, v)| (n.into(), v.into())).collect(),
+        ))
     }
 }
 

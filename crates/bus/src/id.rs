@@ -59,7 +59,12 @@ mod tests {
             (CAUSE, "saga-place-order/42", 0, "01945c3e-9b7a-8234-bacb-203e783c1382"),
             (CAUSE, "saga-place-order/42", 1, "01945c3e-9b7a-824d-8198-fb1faa13957d"),
             (CAUSE, "", 0, "01945c3e-9b7a-8e57-9004-4d894238c980"),
-            (uuid!("67e55044-10b1-426f-9247-bb680e5fe0c8"), "saga-place-order/42", 0, "00000000-0000-892d-8b51-3e13f0d3b623"),
+            (
+                uuid!("67e55044-10b1-426f-9247-bb680e5fe0c8"),
+                "saga-place-order/42",
+                0,
+                "00000000-0000-892d-8b51-3e13f0d3b623",
+            ),
         ];
         for (cause, stream, ordinal, id) in golden {
             assert_eq!(MessageId::derived(cause, stream, ordinal).to_string(), id);

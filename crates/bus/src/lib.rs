@@ -1,15 +1,68 @@
 //! Messages routed as axum routes requests, over any broker.
+//!
+//! A [`Bus`] is a connection, picked by its URL. An [`Event`] is a type with a name. A [`Router`] takes events and raw
+//! messages to handlers: plain async functions whose last argument says what they handle and whose others are extracted.
+//!
+//! ```
+//! use sagamill_bus::prelude::*;
+//! use serde::{Deserialize, Serialize};
+//! use tokio::sync::mpsc;
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct OrderPlaced {
+//!     order: u64,
+//!     sku: String,
+//! }
+//! impl Event for OrderPlaced {
+//!     const NAME: &'static str = "order.placed";
+//!     fn key(&self) -> Option<Key> {
+//!         Some(self.order.into()) // events of one order are handled one after the other
+//!     }
+//! }
+//!
+//! async fn reserve(State(reserved): State<mpsc::Sender<String>>, placed: OrderPlaced) -> Result<(), HandlerError> {
+//!     if placed.sku.is_empty() {
+//!         return Err(HandlerError::permanent("an order without a sku")); // a dead letter at once
+//!     }
+//!     reserved.send(placed.sku).await?; // any other error: tried again
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> sagamill_bus::Result<()> {
+//! let bus = Bus::connect("memory:").await?;
+//! let (reserved, mut done) = mpsc::channel(8);
+//! let app = Router::new().on(reserve).retry(Retry::default().attempts(5)).with_state(reserved);
+//! let app = app.subscribe(bus.group("inventory")).await?;
+//!
+//! bus.publish(&OrderPlaced { order: 42, sku: "tea".into() }).await?;
+//! app.run(async move { assert_eq!(done.recv().await.as_deref(), Some("tea")) }).await
+//! # }
+//! ```
+//!
+//! # What is promised
+//!
+//! * *At least once*: a message is delivered until its group acknowledges it or gives it up. A delivery that is dropped, by a
+//!   panic or a cancelled task, comes again.
+//! * *Order per key*: many messages are in flight, those of one key one after the other, also across a retry, which holds its
+//!   key for at most [`Retry::hold_max`]. How far that reaches is the transport's [`OrderScope`].
+//! * *Dead letters* keep a message with its reason, its attempts and its history, and can be requeued.
+//! * *What a transport cannot promise is refused*, when it is asked for, with [`Error::Unsupported`].
+//!
+//! # Kill points
+//!
+//! With the feature `failpoints` a test can stop the process at `bus.publish.before`, `bus.publish.after`,
+//! `bus.process.before`, `bus.process.after`, `bus.settle.before` and `bus.settle.after`.
 
-#![allow(dead_code, clippy::todo, missing_docs, reason = "being built")]
 mod bus;
+pub mod codec;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod dead_letter;
 mod delivery;
-pub mod headers;
-pub mod codec;
 mod error;
 mod handler;
+pub mod headers;
 mod id;
 mod message;
 pub mod metric_definitions;
@@ -23,10 +76,10 @@ mod transport;
 pub use bus::{Bus, Group, Transports};
 pub use dead_letter::{DeadLetter, DeadLetterQueue, DeadLetterStore, DeadLetters, Death};
 pub use delivery::{Delivery, Settle, Settlement};
-pub use headers::Headers;
 pub use error::{BoxError, Error, ErrorClass, HandlerError, Result};
 pub use handler::{Attempt, Context, FromContext, FromRef, Json, Provides, State};
 pub use handler::{Extract, ExtractError, Handler, Input};
+pub use headers::Headers;
 pub use id::MessageId;
 pub use message::{Event, Key, Message, limit};
 pub use retry::Retry;

@@ -43,7 +43,12 @@ pub struct Message {
 impl Message {
     /// A message with a new id (UUID v7) and nothing but a payload.
     pub fn new(payload: impl Into<Bytes>) -> Self {
-        Self { id: MessageId::random(), key: None, headers: Headers::default(), payload: payload.into() }
+        Self {
+            id: MessageId::random(),
+            key: None,
+            headers: Headers::default(),
+            payload: payload.into(),
+        }
     }
     /// A message whose payload is `body` as JSON.
     ///
@@ -61,7 +66,10 @@ impl Message {
     /// Sets the key.
     #[must_use]
     pub fn key(self, key: impl Into<Key>) -> Self {
-        Self { key: Some(key.into()), ..self }
+        Self {
+            key: Some(key.into()),
+            ..self
+        }
     }
     /// Sets a header.
     #[must_use]
@@ -71,10 +79,18 @@ impl Message {
     }
     /// Whether every transport carries it.
     pub(crate) fn check(&self) -> Result<()> {
-        let fits = |part, size, max| if size > max { Err(Error::TooLarge { part, size, max }) } else { Ok(()) };
+        let fits = |part, size, max| {
+            if size > max {
+                Err(Error::TooLarge { part, size, max })
+            } else {
+                Ok(())
+            }
+        };
         fits("payload", self.payload.len(), limit::PAYLOAD)?;
         fits("number of headers", self.headers.len(), limit::HEADERS)?;
-        self.headers.iter().try_for_each(|(name, value)| fits("header", name.len() + value.len(), limit::HEADER))
+        self.headers
+            .iter()
+            .try_for_each(|(name, value)| fits("header", name.len() + value.len(), limit::HEADER))
     }
 }
 
@@ -101,6 +117,8 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The first part of the name: all events of one kind of thing share a topic, hence an order. None: the event stays
     /// inside the log and is never published.
     fn topic() -> Option<Topic> {
-        Some(Topic::from(Self::NAME.split_once('.').map_or(Self::NAME, |(first, _)| first)))
+        Some(Topic::from(
+            Self::NAME.split_once('.').map_or(Self::NAME, |(first, _)| first),
+        ))
     }
 }

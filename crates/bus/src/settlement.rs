@@ -22,7 +22,11 @@ pub struct Emitter<'a> {
 impl<'a> Emitter<'a> {
     /// `origin` names the handler within all that may handle the cause: two of them decide two things.
     pub(crate) fn new(cause: &'a Message, origin: &'a str) -> Self {
-        Self { cause, origin, messages: Vec::new() }
+        Self {
+            cause,
+            origin,
+            messages: Vec::new(),
+        }
     }
     pub(crate) fn into_messages(self) -> Vec<(Topic, Message)> {
         self.messages

@@ -49,7 +49,11 @@ impl Topic {
     /// [`Error::InvalidTopic`]
     pub fn check_name(&self) -> Result<()> {
         self.check_pattern()?;
-        if self.is_pattern() { Err(self.invalid("a pattern can only be subscribed to")) } else { Ok(()) }
+        if self.is_pattern() {
+            Err(self.invalid("a pattern can only be subscribed to"))
+        } else {
+            Ok(())
+        }
     }
     /// Whether it can be subscribed to.
     ///
@@ -83,7 +87,10 @@ impl Topic {
         self.as_ref().split('.')
     }
     fn invalid(&self, problem: &'static str) -> Error {
-        Error::InvalidTopic { topic: self.to_string(), problem }
+        Error::InvalidTopic {
+            topic: self.to_string(),
+            problem,
+        }
     }
 }
 

@@ -40,7 +40,9 @@ fn span(id: MessageId) -> u64 {
 fn is_valid(header: &str) -> bool {
     let bytes = header.as_bytes();
     let hex = |range: std::ops::Range<usize>| {
-        bytes[range].iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        bytes[range]
+            .iter()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
     let zero = |range: std::ops::Range<usize>| bytes[range].iter().all(|&byte| byte == b'0');
     bytes.len() >= LENGTH

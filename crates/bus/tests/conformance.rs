@@ -16,19 +16,29 @@ impl Harness for InMemory {
 
 mod on_virtual_time {
     use super::*;
-    sagamill_bus::conformance!(#[tokio::test(start_paused = true)] InMemory(Memory::new()));
+    sagamill_bus::conformance!(
+        #[tokio::test(start_paused = true)]
+        InMemory(Memory::new())
+    );
 }
 
 mod on_threads {
     use super::*;
-    sagamill_bus::conformance!(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] InMemory(Memory::new()));
+    sagamill_bus::conformance!(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        InMemory(Memory::new())
+    );
 }
 
 mod with_a_short_queue {
     use super::*;
 
     fn short() -> InMemory {
-        InMemory(Memory::with(Limits { queue: 2, retained: 4_096, ..Limits::default() }))
+        InMemory(Memory::with(Limits {
+            queue: 2,
+            retained: 4_096,
+            ..Limits::default()
+        }))
     }
 
     // Those that publish in parallel with reading; the others would wait for room, as they should.

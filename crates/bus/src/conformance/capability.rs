@@ -37,8 +37,9 @@ pub async fn a_new_group_sees_old_messages<H: Harness>(harness: &H) {
         return;
     }
     let mut late = fixture.subscribe("late").await;
-    let mut latest =
-        fixture.subscribe_to(Subscribe::new(fixture.topic.clone(), "latest").start(crate::Start::Latest)).await;
+    let mut latest = fixture
+        .subscribe_to(Subscribe::new(fixture.topic.clone(), "latest").start(crate::Start::Latest))
+        .await;
     fixture.publish(numbered(20..21)).await;
     let begin = if fixture.promised.replay { 0 } else { 20 };
     late.ack_numbers(begin..21).await;
@@ -58,7 +59,11 @@ pub async fn patterns_match_whole_words_or_are_refused<H: Harness>(harness: &H) 
     let mut inbox = fixture.subscribe_to(request).await;
     for (n, name) in ["", ".a", ".a.b", ".b"].into_iter().enumerate() {
         let topic = Topic::from(format!("{base}{name}"));
-        fixture.bus.publish_to(topic, numbered(n..n + 1)).await.expect("it is published");
+        fixture
+            .bus
+            .publish_to(topic, numbered(n..n + 1))
+            .await
+            .expect("it is published");
     }
     let mut got = Vec::new();
     for delivery in inbox.take(2).await {
@@ -79,20 +84,35 @@ pub async fn a_group_order_that_is_not_declared_is_refused<H: Harness>(harness: 
         let declared = scope <= fixture.promised.order_scope;
         assert_eq!(result.is_ok(), declared, "{scope:?}: {result:?}");
         assert!(declared || is_unsupported(&result), "{result:?}");
-        let router = Router::new().route(fixture.topic.clone(), async |_: Message| {}).order_scope(scope);
+        let router = Router::new()
+            .route(fixture.topic.clone(), async |_: Message| {})
+            .order_scope(scope);
         let router = router.subscribe(fixture.bus.group("group")).await.map(drop);
         assert_eq!(router.is_ok(), declared, "{scope:?}: {router:?}");
     }
     let nothing = Subscribe::new(fixture.topic.clone(), "group").max_in_flight(0);
-    assert!(is_unsupported(&fixture.bus.subscribe(nothing.order_scope(OrderScope::None)).await.map(drop)));
+    assert!(is_unsupported(
+        &fixture
+            .bus
+            .subscribe(nothing.order_scope(OrderScope::None))
+            .await
+            .map(drop)
+    ));
 }
 
 /// A router without order whose retries wait is refused where the transport cannot delay.
 pub async fn delays_without_order_are_refused_where_they_are_not_declared<H: Harness>(harness: &H) {
     let fixture = Fixture::new(harness).await;
     let retry = Retry::exponential(Duration::from_secs(1)..Duration::from_secs(2));
-    let router = Router::new().route(fixture.topic.clone(), async |_: Message| {}).retry(retry).order(Order::None);
-    let result = router.order_scope(OrderScope::None).subscribe(fixture.bus.group("group")).await.map(drop);
+    let router = Router::new()
+        .route(fixture.topic.clone(), async |_: Message| {})
+        .retry(retry)
+        .order(Order::None);
+    let result = router
+        .order_scope(OrderScope::None)
+        .subscribe(fixture.bus.group("group"))
+        .await
+        .map(drop);
     assert_eq!(result.is_ok(), fixture.promised.delay, "{result:?}");
     assert!(fixture.promised.delay || is_unsupported(&result));
 }
@@ -102,7 +122,10 @@ pub async fn a_mandatory_message_needs_a_group<H: Harness>(harness: &H) {
     let fixture = Fixture::new(harness).await;
     let message = Message::new("0").header(name::MANDATORY, "1");
     let refused = fixture.bus.publish_to(fixture.topic.clone(), [message.clone()]).await;
-    assert!(matches!(&refused, Err(error @ Error::NoSubscriber { .. }) if error.is_retryable()), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(error @ Error::NoSubscriber { .. }) if error.is_retryable()),
+        "{refused:?}"
+    );
     let mut inbox = fixture.subscribe("group").await;
     fixture.publish([message]).await;
     inbox.ack_numbers(0..1).await;
@@ -114,24 +137,33 @@ pub async fn a_mandatory_message_needs_a_group<H: Harness>(harness: &H) {
 pub async fn a_settled_publish_waits_for_what_is_not_durable<H: Harness>(harness: &H) {
     let fixture = Fixture::new(harness).await;
     let mut inbox = fixture.subscribe("group").await;
-    let publish = |bus: Bus, topic: Topic| {
-        tokio::spawn(async move { bus.publish_settled(&topic, numbered(0..3)).await })
-    };
+    let publish =
+        |bus: Bus, topic: Topic| tokio::spawn(async move { bus.publish_settled(&topic, numbered(0..3)).await });
     let publishing = publish(fixture.bus.clone(), fixture.topic.clone());
     let mut deliveries = inbox.take(3).await;
     if !fixture.promised.durable {
         for delivery in deliveries.drain(1..) {
             delivery.ack().await.expect("the ack is taken");
         }
-        assert!(inbox.is_silent().await && !publishing.is_finished(), "one message is not settled yet");
-        deliveries.remove(0).retry(Some(Duration::from_millis(100))).await.expect("the retry is taken");
+        assert!(
+            inbox.is_silent().await && !publishing.is_finished(),
+            "one message is not settled yet"
+        );
+        deliveries
+            .remove(0)
+            .retry(Some(Duration::from_millis(100)))
+            .await
+            .expect("the retry is taken");
         deliveries = inbox.take(1).await;
         assert!(!publishing.is_finished(), "a retry settles nothing for good");
     }
     for delivery in deliveries {
         delivery.dead("enough").await.expect("it is given up");
     }
-    let results = tokio::time::timeout(harness.patience(), publishing).await.expect("it returns").expect("no panic");
+    let results = tokio::time::timeout(harness.patience(), publishing)
+        .await
+        .expect("it returns")
+        .expect("no panic");
     assert!(results.len() == 3 && results.iter().all(Result::is_ok), "{results:?}");
     let nobody = fixture.bus.publish_settled(&topic(), numbered(0..1)).await;
     assert!(nobody[0].is_ok(), "nobody takes it, so it is done");

@@ -15,14 +15,19 @@ pub async fn content_arrives_as_it_was_sent<H: Harness>(harness: &H) {
     let sent = [
         Message::new(Bytes::new()),
         Message::new("text").key("größe / 7"),
-        Message::new((0..=255).collect::<Vec<u8>>()).key("").header("tenant", "north"),
+        Message::new((0..=255).collect::<Vec<u8>>())
+            .key("")
+            .header("tenant", "north"),
         Message::json(&["a"]).expect("it is JSON").key(7),
     ];
     for message in &sent {
         fixture.publish([message.clone()]).await;
         let delivery = inbox.next().await;
         let got = &delivery.message;
-        assert_eq!((got.id, &got.key, &got.payload), (message.id, &message.key, &message.payload));
+        assert_eq!(
+            (got.id, &got.key, &got.payload),
+            (message.id, &message.key, &message.payload)
+        );
         assert_eq!((&delivery.topic, delivery.attempt), (&fixture.topic, 1));
         for (header, value) in message.headers.iter() {
             assert_eq!(got.headers.get(header), Some(value));
@@ -36,7 +41,20 @@ pub async fn content_arrives_as_it_was_sent<H: Harness>(harness: &H) {
 pub async fn odd_headers_arrive_as_they_were_sent<H: Harness>(harness: &H) {
     let fixture = Fixture::new(harness).await;
     let mut inbox = fixture.subscribe("group").await;
-    let values = ["", " ", "a b", "größe", "日本語", "🦀", "\"quoted\"", "a=b; c=d", "%00%0a", "\u{7f}\u{80}", "null", "1e309"];
+    let values = [
+        "",
+        " ",
+        "a b",
+        "größe",
+        "日本語",
+        "🦀",
+        "\"quoted\"",
+        "a=b; c=d",
+        "%00%0a",
+        "\u{7f}\u{80}",
+        "null",
+        "1e309",
+    ];
     let mut message = Message::new("odd").header("x-long", "x".repeat(8 << 10));
     for (index, value) in values.iter().enumerate() {
         message = message.header(format!("x-odd-{index}"), *value);
@@ -56,10 +74,15 @@ pub async fn a_large_message_passes_and_a_larger_one_is_refused_alone<H: Harness
     let payload = |size: usize| (0..size).map(|n| (n % 251) as u8).collect::<Vec<u8>>();
     let with_headers = |count: usize, size: usize| {
         let headers = 0..count;
-        headers.fold(Message::new("headers"), |message, n| message.header(format!("x-{n}"), "v".repeat(size)))
+        headers.fold(Message::new("headers"), |message, n| {
+            message.header(format!("x-{n}"), "v".repeat(size))
+        })
     };
     // The trace that is added is a header too.
-    let (large, many) = (Message::new(payload(limit::PAYLOAD)), with_headers(limit::HEADERS - 1, 8 << 10));
+    let (large, many) = (
+        Message::new(payload(limit::PAYLOAD)),
+        with_headers(limit::HEADERS - 1, 8 << 10),
+    );
     let batch = vec![
         large.clone(),
         Message::new(payload(limit::PAYLOAD + 1)),
@@ -69,13 +92,20 @@ pub async fn a_large_message_passes_and_a_larger_one_is_refused_alone<H: Harness
     ];
     let results = fixture.bus.publish_each(&fixture.topic, batch).await;
     let refused = |result: &crate::Result<_>| matches!(result, Err(Error::TooLarge { .. }));
-    assert_eq!(results.iter().map(refused).collect::<Vec<_>>(), [false, true, true, true, false]);
+    assert_eq!(
+        results.iter().map(refused).collect::<Vec<_>>(),
+        [false, true, true, true, false]
+    );
     assert!(results[0].is_ok() && results[4].is_ok(), "{results:?}");
     for _ in 0..2 {
         let delivery = inbox.next().await;
         let sent = if delivery.message.id == large.id { &large } else { &many };
         assert!(delivery.message.payload == sent.payload, "the payload is the same");
-        assert!(sent.headers.iter().all(|(header, value)| delivery.message.headers.get(header) == Some(value)));
+        assert!(
+            sent.headers
+                .iter()
+                .all(|(header, value)| delivery.message.headers.get(header) == Some(value))
+        );
         delivery.ack().await.expect("the ack is taken");
     }
     assert!(inbox.is_silent().await);
@@ -86,7 +116,13 @@ pub async fn an_invalid_topic_is_refused<H: Harness>(harness: &H) {
     let fixture = Fixture::new(harness).await;
     for name in ["", "a..b", "with space", "größe", "payment.*"] {
         let published = fixture.bus.publish_to(Topic::from(name), numbered(0..1)).await;
-        assert!(matches!(published, Err(Error::InvalidTopic { .. })), "{name}: {published:?}");
+        assert!(
+            matches!(published, Err(Error::InvalidTopic { .. })),
+            "{name}: {published:?}"
+        );
     }
-    assert!(fixture.bus.publish_each(&fixture.topic, Vec::new()).await.is_empty(), "nothing is published at once");
+    assert!(
+        fixture.bus.publish_each(&fixture.topic, Vec::new()).await.is_empty(),
+        "nothing is published at once"
+    );
 }

@@ -19,7 +19,12 @@ pub(super) struct Fixture<'a, H> {
 impl<'a, H: Harness> Fixture<'a, H> {
     pub(super) async fn new(harness: &'a H) -> Self {
         let bus = harness.connect().await;
-        Self { harness, promised: bus.capabilities(), bus, topic: topic() }
+        Self {
+            harness,
+            promised: bus.capabilities(),
+            bus,
+            topic: topic(),
+        }
     }
     /// The scenario's topic for a group, on the scenario's connection.
     pub(super) async fn subscribe(&self, group: &str) -> Inbox {
@@ -32,10 +37,18 @@ impl<'a, H: Harness> Fixture<'a, H> {
         // A scenario that is not about order must not fail for a promise that was not made.
         request.order_scope = request.order_scope.min(self.promised.order_scope);
         let stream = bus.subscribe(request).await.expect("the subscription is accepted");
-        Inbox { stream, patience: self.harness.patience(), quiet: self.harness.quiet(), seen: BTreeMap::new() }
+        Inbox {
+            stream,
+            patience: self.harness.patience(),
+            quiet: self.harness.quiet(),
+            seen: BTreeMap::new(),
+        }
     }
     pub(super) async fn publish(&self, batch: impl IntoIterator<Item = Message>) {
-        self.bus.publish_to(self.topic.clone(), batch).await.expect("the batch is published");
+        self.bus
+            .publish_to(self.topic.clone(), batch)
+            .await
+            .expect("the batch is published");
     }
     /// Whether the scenario has anything to say: keys are kept in order at least within a process.
     pub(super) fn keeps_order(&self) -> bool {
@@ -73,8 +86,12 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) async fn next(&mut self) -> Delivery {
-        let next = timeout(self.patience, self.stream.next()).await.expect("a message arrives in time");
-        let delivery = next.expect("the subscription goes on").expect("the subscription is not disturbed");
+        let next = timeout(self.patience, self.stream.next())
+            .await
+            .expect("a message arrives in time");
+        let delivery = next
+            .expect("the subscription goes on")
+            .expect("the subscription is not disturbed");
         *self.seen.entry(delivery.message.id).or_default() += 1;
         delivery
     }

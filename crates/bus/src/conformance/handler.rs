@@ -40,12 +40,20 @@ impl Running {
         let scope = fixture.promised.order_scope.min(OrderScope::Process);
         let router = router.order_scope(scope).subscribe(fixture.bus.group("group")).await;
         let (stop, stopped) = oneshot::channel::<()>();
-        let run = router.expect("the router starts").run(async move { stopped.await.unwrap_or_default() });
-        Self { stop, task: tokio::spawn(run) }
+        let run = router
+            .expect("the router starts")
+            .run(async move { stopped.await.unwrap_or_default() });
+        Self {
+            stop,
+            task: tokio::spawn(run),
+        }
     }
     async fn stop(self) {
         self.stop.send(()).expect("the router runs");
-        self.task.await.expect("the router does not panic").expect("the router stops well");
+        self.task
+            .await
+            .expect("the router does not panic")
+            .expect("the router stops well");
     }
 }
 
@@ -60,9 +68,15 @@ async fn until<H: Harness>(harness: &H, what: &str, mut is: impl AsyncFnMut() ->
 }
 
 async fn dead<H: Harness>(fixture: &Fixture<'_, H>) -> Vec<(String, u32)> {
-    let dead = fixture.bus.dead_letters(fixture.topic.clone(), "group").expect("there are dead letters");
+    let dead = fixture
+        .bus
+        .dead_letters(fixture.topic.clone(), "group")
+        .expect("there are dead letters");
     let letters = dead.list(None, 100).await.expect("they are listed");
-    letters.into_iter().map(|letter| (letter.last.reason, letter.last.attempts)).collect()
+    letters
+        .into_iter()
+        .map(|letter| (letter.last.reason, letter.last.attempts))
+        .collect()
 }
 
 fn retry() -> Retry {
@@ -75,11 +89,23 @@ pub async fn an_undecodable_message_does_not_stall<H: Harness>(harness: &H) {
         seen.note(number, attempt);
     }
     let (fixture, seen) = (Fixture::new(harness).await, Seen::default());
-    let router = Router::new().route(fixture.topic.clone(), take).retry(retry()).with_state(seen.clone());
+    let router = Router::new()
+        .route(fixture.topic.clone(), take)
+        .retry(retry())
+        .with_state(seen.clone());
     let running = Running::start(&fixture, router).await;
-    fixture.publish([Message::new("{").key("a"), Message::new("1").key("a"), Message::new("2")]).await;
+    fixture
+        .publish([
+            Message::new("{").key("a"),
+            Message::new("1").key("a"),
+            Message::new("2"),
+        ])
+        .await;
     until(harness, "the others are handled", async || seen.all().len() == 2).await;
-    until(harness, "the first is a dead letter", async || dead(&fixture).await.len() == 1).await;
+    until(harness, "the first is a dead letter", async || {
+        dead(&fixture).await.len() == 1
+    })
+    .await;
     assert_eq!(dead(&fixture).await[0].1, 1, "trying again would not help");
     running.stop().await;
 }
@@ -91,7 +117,10 @@ pub async fn a_router_gives_up_after_its_attempts<H: Harness>(harness: &H) {
         Err(std::io::Error::other("out of order").into())
     }
     let (fixture, seen) = (Fixture::new(harness).await, Seen::default());
-    let router = Router::new().route(fixture.topic.clone(), fail).retry(retry()).with_state(seen.clone());
+    let router = Router::new()
+        .route(fixture.topic.clone(), fail)
+        .retry(retry())
+        .with_state(seen.clone());
     let running = Running::start(&fixture, router).await;
     fixture.publish(numbered(7..8)).await;
     until(harness, "it is a dead letter", async || dead(&fixture).await.len() == 1).await;
@@ -108,7 +137,10 @@ pub async fn a_panic_in_a_handler_is_a_failed_attempt<H: Harness>(harness: &H) {
         assert!(attempt > 1 || number(&message) > 0, "on purpose");
     }
     let (fixture, seen) = (Fixture::new(harness).await, Seen::default());
-    let router = Router::new().route(fixture.topic.clone(), panic_once).retry(retry()).with_state(seen.clone());
+    let router = Router::new()
+        .route(fixture.topic.clone(), panic_once)
+        .retry(retry())
+        .with_state(seen.clone());
     let running = Running::start(&fixture, router).await;
     fixture.publish(numbered(0..3)).await;
     until(harness, "all are handled", async || seen.all().len() == 4).await;
@@ -126,7 +158,9 @@ pub async fn a_stopped_router_settles_its_work<H: Harness>(harness: &H) {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     let (fixture, seen) = (Fixture::new(harness).await, Seen::default());
-    let router = Router::new().route(fixture.topic.clone(), slow).with_state(seen.clone());
+    let router = Router::new()
+        .route(fixture.topic.clone(), slow)
+        .with_state(seen.clone());
     let running = Running::start(&fixture, router).await;
     fixture.publish(numbered(0..5)).await;
     until(harness, "all have begun", async || seen.all().len() == 5).await;

@@ -40,7 +40,9 @@ pub async fn subscriptions_that_come_and_go_lose_nothing<H: Harness>(harness: &H
             let mut inbox = fixture.subscribe("group").await;
             // Some are acked, some are left unsettled when the stream goes.
             for _ in 0..40 {
-                let Some(delivery) = inbox.maybe_next().await else { break };
+                let Some(delivery) = inbox.maybe_next().await else {
+                    break;
+                };
                 let number = number(&delivery.message);
                 if delivery.ack().await.is_ok() {
                     got.insert(number);
@@ -50,7 +52,9 @@ pub async fn subscriptions_that_come_and_go_lose_nothing<H: Harness>(harness: &H
         }
     };
     let both = async { tokio::join!(publish, read) };
-    tokio::time::timeout(harness.patience() * 2, both).await.expect("every message is handled");
+    tokio::time::timeout(harness.patience() * 2, both)
+        .await
+        .expect("every message is handled");
 }
 
 /// Ten messages are taken, half of them acked, and the connection is closed: the others come to the next one.
@@ -109,7 +113,9 @@ pub async fn closing_many_connections_at_once_loses_nothing<H: Harness>(harness:
     let fixture = Fixture::new(harness).await;
     let open_and_close = || async {
         let bus = harness.connect().await;
-        let inbox = fixture.subscribe_on(&bus, Subscribe::new(fixture.topic.clone(), "group")).await;
+        let inbox = fixture
+            .subscribe_on(&bus, Subscribe::new(fixture.topic.clone(), "group"))
+            .await;
         bus.close().await.expect("the connection closes");
         inbox
     };
@@ -131,7 +137,10 @@ pub async fn closing_ends_streams_and_refuses_work<H: Harness>(harness: &H) {
     let published = fixture.bus.publish_to(fixture.topic.clone(), numbered(0..1)).await;
     assert!(matches!(published, Err(Error::Closed)), "{published:?}");
     let request = Subscribe::new(fixture.topic.clone(), "group").order_scope(fixture.promised.order_scope);
-    assert!(matches!(fixture.bus.subscribe(request).await.err(), Some(Error::Closed)));
+    assert!(matches!(
+        fixture.bus.subscribe(request).await.err(),
+        Some(Error::Closed)
+    ));
 }
 
 /// Twenty publishers publish and close: everything that was confirmed arrives.
@@ -163,8 +172,13 @@ pub async fn publishing_and_closing_at_once_loses_nothing_confirmed<H: Harness>(
     let publishing: Vec<_> = (0..200).map(publish).collect();
     tokio::task::yield_now().await;
     closing.close().await.expect("the connection closes");
-    let ended = tokio::time::timeout(harness.patience(), join_all(publishing)).await.expect("every publish returns");
-    let mut confirmed: BTreeSet<usize> = ended.into_iter().filter_map(|n| n.expect("no publish panics")).collect();
+    let ended = tokio::time::timeout(harness.patience(), join_all(publishing))
+        .await
+        .expect("every publish returns");
+    let mut confirmed: BTreeSet<usize> = ended
+        .into_iter()
+        .filter_map(|n| n.expect("no publish panics"))
+        .collect();
     while !confirmed.is_empty() {
         let delivery = inbox.next().await;
         confirmed.remove(&number(&delivery.message));

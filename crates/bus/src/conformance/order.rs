@@ -16,7 +16,11 @@ pub async fn messages_of_a_key_are_handled_in_order<H: Harness>(harness: &H) {
     if !fixture.keeps_order() {
         return;
     }
-    let members = if fixture.promised.order_scope == OrderScope::Group { 10 } else { 1 };
+    let members = if fixture.promised.order_scope == OrderScope::Group {
+        10
+    } else {
+        1
+    };
     let mut inboxes = Vec::new();
     for _ in 0..members {
         let bus = harness.connect().await;
@@ -100,7 +104,9 @@ pub async fn a_delayed_retry_holds_its_key_only<H: Harness>(harness: &H) {
         assert_eq!((rest, inbox.duplicates()), (vec![2], 1));
     }
     if fixture.promised.delay {
-        let request = Subscribe::new(fixture.topic.clone(), "unordered").order(Order::None).start(crate::Start::Latest);
+        let request = Subscribe::new(fixture.topic.clone(), "unordered")
+            .order(Order::None)
+            .start(crate::Start::Latest);
         let mut inbox = fixture.subscribe_to(request).await;
         fixture.publish(keyed(3..5, 1)).await;
         let first = inbox.next().await;

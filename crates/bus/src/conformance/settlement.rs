@@ -53,7 +53,11 @@ pub async fn a_delayed_retry_is_not_early<H: Harness>(harness: &H) {
     delivery.retry(Some(wait)).await.expect("the retry is taken");
     let again = inbox.next().await;
     // Some brokers count whole milliseconds.
-    assert!(start.elapsed() + Duration::from_millis(2) >= wait, "after {:?}", start.elapsed());
+    assert!(
+        start.elapsed() + Duration::from_millis(2) >= wait,
+        "after {:?}",
+        start.elapsed()
+    );
     assert_eq!(again.attempt, 2);
     again.ack().await.expect("the ack is taken");
 }
@@ -98,7 +102,10 @@ pub async fn a_dead_letter_keeps_its_story<H: Harness>(harness: &H) {
     }
     inbox.next().await.dead("no such sku").await.expect("it is given up");
     assert_eq!(number(&inbox.ack(1).await[0]), 1, "its key moves on");
-    let dead = fixture.bus.dead_letters(fixture.topic.clone(), "group").expect("there are dead letters");
+    let dead = fixture
+        .bus
+        .dead_letters(fixture.topic.clone(), "group")
+        .expect("there are dead letters");
     let letters = dead.list(None, 10).await.expect("they are listed");
     assert_eq!(letters.len(), 1);
     let letter = &letters[0];
@@ -108,11 +115,17 @@ pub async fn a_dead_letter_keeps_its_story<H: Harness>(harness: &H) {
     assert_eq!(letter.message.payload, message.payload);
     assert_eq!(letter.message.headers.get("tenant"), Some("north"));
     let queues = fixture.bus.dead_letter_queues().await.expect("they are listed");
-    let queue = queues.iter().find(|queue| queue.topic == fixture.topic).expect("the topic is among them");
+    let queue = queues
+        .iter()
+        .find(|queue| queue.topic == fixture.topic)
+        .expect("the topic is among them");
     assert_eq!((queue.group.as_str(), queue.count), ("group", 1));
     dead.discard(message.id).await.expect("it is discarded");
     assert!(matches!(dead.get(message.id).await, Err(Error::NoDeadLetter { .. })));
-    assert!(matches!(dead.requeue(message.id).await, Err(Error::NoDeadLetter { .. })));
+    assert!(matches!(
+        dead.requeue(message.id).await,
+        Err(Error::NoDeadLetter { .. })
+    ));
 }
 
 /// A requeued dead letter comes to its own group at once, under the same id, as a new generation at its first attempt.
@@ -122,14 +135,19 @@ pub async fn a_requeued_dead_letter_comes_again_to_its_group_alone<H: Harness>(h
     fixture.publish(numbered(0..1)).await;
     let mut bystander = None;
     if fixture.promised.groups && fixture.promised.replay {
-        let mut other = fixture.subscribe_to(Subscribe::new(fixture.topic.clone(), "bystander")).await;
+        let mut other = fixture
+            .subscribe_to(Subscribe::new(fixture.topic.clone(), "bystander"))
+            .await;
         other.ack_numbers(0..1).await;
         bystander = Some(other);
     }
     let first = inbox.next().await;
     let id = first.message.id;
     first.dead("once").await.expect("it is given up");
-    let dead = fixture.bus.dead_letters(fixture.topic.clone(), "group").expect("there are dead letters");
+    let dead = fixture
+        .bus
+        .dead_letters(fixture.topic.clone(), "group")
+        .expect("there are dead letters");
     dead.requeue(id).await.expect("it is requeued");
     let again = inbox.next().await;
     assert_eq!((again.message.id, again.attempt), (id, 1));
@@ -137,7 +155,10 @@ pub async fn a_requeued_dead_letter_comes_again_to_its_group_alone<H: Harness>(h
     again.dead("twice").await.expect("it is given up");
     let letter = dead.get(id).await.expect("it is there again");
     let reasons: Vec<&str> = letter.history.iter().map(|death| death.reason.as_str()).collect();
-    assert_eq!((reasons.as_slice(), letter.last.reason.as_str()), (["once"].as_slice(), "twice"));
+    assert_eq!(
+        (reasons.as_slice(), letter.last.reason.as_str()),
+        (["once"].as_slice(), "twice")
+    );
     dead.requeue(id).await.expect("it is requeued");
     let again = inbox.next().await;
     assert_eq!(again.message.headers.get(name::GENERATION), Some("2"));

@@ -78,9 +78,14 @@ impl Dispatch {
         let outcome = self.process(delivery).instrument(span).await;
         gauge.decrement(1);
         let group = metrics::SharedString::from_shared(Arc::clone(&self.group));
-        let labels = [("destination", topic.clone()), ("group", group.clone()), ("outcome", outcome.into())];
+        let labels = [
+            ("destination", topic.clone()),
+            ("group", group.clone()),
+            ("outcome", outcome.into()),
+        ];
         metrics::counter!(metric::PROCESSED, &labels).increment(1);
-        metrics::histogram!(metric::PROCESS_DURATION, &[("destination", topic), ("group", group)]).record(start.elapsed());
+        metrics::histogram!(metric::PROCESS_DURATION, &[("destination", topic), ("group", group)])
+            .record(start.elapsed());
     }
 
     async fn process(&self, delivery: Delivery) -> &'static str {
@@ -136,9 +141,17 @@ impl Dispatch {
         if let Some(after) = again {
             progress.since.get_or_insert_with(Instant::now);
             self.memory().put(delivery.message.id, &delivery.topic, progress);
-            return Settlement::Retry { after: (!after.is_zero()).then_some(after) };
+            return Settlement::Retry {
+                after: (!after.is_zero()).then_some(after),
+            };
         }
-        if progress.deaths.is_empty() { Settlement::Ack } else { Settlement::Dead { reason: progress.deaths.join("; ") } }
+        if progress.deaths.is_empty() {
+            Settlement::Ack
+        } else {
+            Settlement::Dead {
+                reason: progress.deaths.join("; "),
+            }
+        }
     }
 
     async fn attempt(&self, target: &Target, delivery: &Delivery, progress: &Progress) -> Verdict {
@@ -154,7 +167,13 @@ impl Dispatch {
             Err(error) => {
                 let (class, why) = (ErrorClass::of(error.as_ref()), chain(error.as_ref()));
                 let wait = target.retry.backoff(delivery.message.id, delivery.attempt);
-                tracing::warn!(handler = target.handler, attempt = delivery.attempt, ?class, error = why, "handler failed");
+                tracing::warn!(
+                    handler = target.handler,
+                    attempt = delivery.attempt,
+                    ?class,
+                    error = why,
+                    "handler failed"
+                );
                 match class {
                     ErrorClass::Permanent => Verdict::Dead(why),
                     ErrorClass::Undecodable => Verdict::Dead(format!("cannot be read: {why}")),
@@ -227,5 +246,6 @@ impl Dispatch {
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }

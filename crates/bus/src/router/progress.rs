@@ -65,9 +65,23 @@ mod tests {
         let (mut memory, topic) = (Memory::default(), Topic::from("order"));
         let id = |n: usize| MessageId(Uuid::from_u128(n as u128));
         for n in 0..=MAX {
-            memory.put(id(n), &topic, Progress { done: vec![n], ..Progress::default() });
+            memory.put(
+                id(n),
+                &topic,
+                Progress {
+                    done: vec![n],
+                    ..Progress::default()
+                },
+            );
         }
-        memory.put(id(MAX), &topic, Progress { done: vec![7], ..Progress::default() });
+        memory.put(
+            id(MAX),
+            &topic,
+            Progress {
+                done: vec![7],
+                ..Progress::default()
+            },
+        );
         assert!(memory.take(id(0), &topic).is_none());
         assert!(memory.take(id(1), &Topic::from("payment")).is_none());
         assert_eq!(memory.take(id(1), &topic).unwrap().done, [1]);

@@ -33,7 +33,12 @@ pub(super) async fn subscribe(router: Router, group: &Group) -> Result<Subscribe
     for request in subscriptions {
         deliveries.push(group.bus.subscribe(request).await?);
     }
-    Ok(Subscribed { deliveries, tasks: JoinSet::new(), dispatch, drain })
+    Ok(Subscribed {
+        deliveries,
+        tasks: JoinSet::new(),
+        dispatch,
+        drain,
+    })
 }
 
 impl Subscribed {
@@ -44,9 +49,16 @@ impl Subscribed {
     pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let end = fetch(&self.dispatch, &mut self.tasks, &mut self.deliveries, shutdown).await;
         let tasks = &mut self.tasks;
-        if timeout(self.drain, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+        if timeout(self.drain, async { while tasks.join_next().await.is_some() {} })
+            .await
+            .is_err()
+        {
             let group = &*self.dispatch.group;
-            tracing::warn!(unfinished = self.tasks.len(), group, "the drain deadline passed: the rest is given back");
+            tracing::warn!(
+                unfinished = self.tasks.len(),
+                group,
+                "the drain deadline passed: the rest is given back"
+            );
         }
         drop(self.deliveries);
         self.tasks.shutdown().await;
@@ -56,7 +68,9 @@ impl Subscribed {
 
 impl fmt::Debug for Subscribed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscribed").field("group", &self.dispatch.group).finish_non_exhaustive()
+        f.debug_struct("Subscribed")
+            .field("group", &self.dispatch.group)
+            .finish_non_exhaustive()
     }
 }
 
@@ -107,11 +121,17 @@ fn plan(router: &Router, group: &Group) -> Result<Vec<Subscribe>> {
     }
     let waits = |entry: &Entry<()>| !entry.retry.clone().unwrap_or_default().backoff_min.is_zero();
     if router.order == Order::None && !promised.delay && router.routes.iter().any(waits) {
-        return Err(Error::Unsupported { transport, wanted: "retries after a time without order of keys" });
+        return Err(Error::Unsupported {
+            transport,
+            wanted: "retries after a time without order of keys",
+        });
     }
     let subscribe = |topic| {
         let request = Subscribe::new(topic, group.name.as_str());
-        let request = request.start(router.start).order(router.order).order_scope(router.order_scope);
+        let request = request
+            .start(router.start)
+            .order(router.order)
+            .order_scope(router.order_scope);
         let request = request.max_in_flight(router.max_in_flight);
         promised.check(transport, &request).map(|()| request)
     };
@@ -129,7 +149,7 @@ fn dispatch(router: Router, group: &Group) -> Result<Dispatch> {
         let same = routes.iter().filter(|earlier| earlier.handler == entry.handler).count();
         routes.push(Target {
             topic,
-            accepts: entry.event.map(|(_, accepts)| accepts),
+            accepts: entry.event.map(|event| event.accepts),
             handler: entry.handler,
             origin: format!("{}/{}#{same}", group.name, entry.handler).into(),
             route: entry.route,
@@ -138,12 +158,20 @@ fn dispatch(router: Router, group: &Group) -> Result<Dispatch> {
         });
     }
     let (bus, group) = (group.bus.clone(), group.name.as_str().into());
-    Ok(Dispatch { bus, group, order: router.order, routes, memory: Mutex::new(Memory::default()) })
+    Ok(Dispatch {
+        bus,
+        group,
+        order: router.order,
+        routes,
+        memory: Mutex::new(Memory::default()),
+    })
 }
 
 impl<S> Entry<S> {
     fn topic(&self) -> Result<Topic> {
-        let unpublished = || Error::NotPublished { event: self.event.map_or("", |(name, _)| name) };
+        let unpublished = || Error::NotPublished {
+            event: self.event.map_or("", |event| event.name),
+        };
         self.topic.clone().ok_or_else(unpublished)
     }
 }

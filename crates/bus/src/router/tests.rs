@@ -101,7 +101,10 @@ fn quick(attempts: u32) -> Retry {
 
 async fn reasons(bus: &Bus, topic: &'static str) -> Vec<(String, u32)> {
     let letters = bus.dead_letters(topic, "g").unwrap().list(None, 100).await.unwrap();
-    letters.into_iter().map(|letter| (letter.last.reason, letter.last.attempts)).collect()
+    letters
+        .into_iter()
+        .map(|letter| (letter.last.reason, letter.last.attempts))
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,8 +139,12 @@ async fn a_pattern_and_a_topic_of_it_get_each_message_once() {
             async move { log.write(format!("any {cents}")) }
         });
     let running = Running::start(router, &bus).await;
-    bus.publish_to("payment.card", [Message::json(&1).unwrap()]).await.unwrap();
-    bus.publish_to("payment.cash", [Message::json(&2).unwrap()]).await.unwrap();
+    bus.publish_to("payment.card", [Message::json(&1).unwrap()])
+        .await
+        .unwrap();
+    bus.publish_to("payment.cash", [Message::json(&2).unwrap()])
+        .await
+        .unwrap();
     settle().await;
     assert_eq!(log.lines(), ["card 1", "any 1", "any 2"]);
     running.stop().await.unwrap();
@@ -162,13 +169,18 @@ async fn errors_are_judged_by_their_class() {
     }
     let garbage = Message::new("{").header(name::TYPE, Placed::NAME);
     let unknown = Message::new("{}").header(name::TYPE, "order.unheard-of");
-    bus.publish_to("order", [garbage, unknown, Message::new("untyped")]).await.unwrap();
+    bus.publish_to("order", [garbage, unknown, Message::new("untyped")])
+        .await
+        .unwrap();
     settle().await;
     assert_eq!(["1", "2", "3", "4"].map(|line| log.count(line)), [1, 3, 3, 1]);
     let reasons = reasons(&bus, "order").await;
     assert_eq!(reasons[0], ("no such sku".into(), 1));
     assert_eq!(reasons[1], ("gave up after attempt 3: refused".into(), 3));
-    assert_eq!(reasons[2], ("gave up after attempt 3: the handler panicked: boom 3".into(), 3));
+    assert_eq!(
+        reasons[2],
+        ("gave up after attempt 3: the handler panicked: boom 3".into(), 3)
+    );
     assert!(reasons[3].0.starts_with("cannot be read: "), "{reasons:?}");
     assert_eq!((reasons[3].1, reasons.len()), (1, 4));
     running.stop().await.unwrap();
@@ -184,8 +196,16 @@ async fn a_message_gives_up_its_key_when_it_has_held_it_too_long() {
     let retry = Retry::exponential(SECOND..SECOND).hold_max(5 * SECOND);
     let running = Running::start(Router::new().on(fail).retry(retry).with_state(log.clone()), &bus).await;
     let start = Instant::now();
-    bus.publish_settled(&"order".into(), vec![crate::codec::message(&Placed { order: 1 }).unwrap()]).await;
-    assert!(start.elapsed() <= 5 * SECOND && start.elapsed() >= 4 * SECOND, "{:?}", start.elapsed());
+    bus.publish_settled(
+        &"order".into(),
+        vec![crate::codec::message(&Placed { order: 1 }).unwrap()],
+    )
+    .await;
+    assert!(
+        start.elapsed() <= 5 * SECOND && start.elapsed() >= 4 * SECOND,
+        "{:?}",
+        start.elapsed()
+    );
     assert!(log.count("1") >= 5);
     running.stop().await.unwrap();
 }
@@ -204,12 +224,20 @@ async fn a_handler_that_is_done_is_not_run_again_for_one_that_is_not() {
         Err(HandlerError::permanent("never"))
     }
     let (bus, log) = (Bus::memory(), Log::default());
-    let router = Router::new().on(broken).on(poor).on(fine).retry(quick(3)).with_state(log.clone());
+    let router = Router::new()
+        .on(broken)
+        .on(poor)
+        .on(fine)
+        .retry(quick(3))
+        .with_state(log.clone());
     let running = Running::start(router, &bus).await;
     bus.publish(&Placed { order: 1 }).await.unwrap();
     settle().await;
     assert_eq!(log.lines(), ["broken", "poor", "fine", "poor", "poor"]);
-    assert_eq!(reasons(&bus, "order").await, [("never; gave up after attempt 3: refused".into(), 3)]);
+    assert_eq!(
+        reasons(&bus, "order").await,
+        [("never; gave up after attempt 3: refused".into(), 3)]
+    );
     running.stop().await.unwrap();
 }
 
@@ -224,7 +252,9 @@ async fn what_is_emitted_is_the_same_message_each_time_and_carries_its_cause() {
     let bus = Bus::memory();
     let mut low = bus.subscribe(Subscribe::new("stock", "watcher")).await.unwrap();
     let running = Running::start(Router::new().on(watch).on(watch_too), &bus).await;
-    let cause = crate::codec::message(&Placed { order: 1 }).unwrap().header(name::CORRELATION, "c-1");
+    let cause = crate::codec::message(&Placed { order: 1 })
+        .unwrap()
+        .header(name::CORRELATION, "c-1");
     bus.publish_to("order", [cause.clone(), cause.clone()]).await.unwrap();
     let mut ids = Vec::new();
     for _ in 0..4 {
@@ -256,7 +286,11 @@ async fn a_layer_wraps_what_is_above_it() {
         tower::util::MapRequest::new(route, |incoming: Incoming<Log>| incoming)
     });
     let (bus, log) = (Bus::memory(), Log::default());
-    let router = Router::new().on(slow).layer(TimeoutLayer::new(SECOND)).layer(stamp).retry(quick(2));
+    let router = Router::new()
+        .on(slow)
+        .layer(TimeoutLayer::new(SECOND))
+        .layer(stamp)
+        .retry(quick(2));
     let router = router.merge(Router::new().on(slow_too)).with_state(log.clone());
     let running = Running::start(router, &bus).await;
     bus.publish(&Placed { order: 1 }).await.unwrap();
@@ -279,7 +313,10 @@ async fn dead_letters_go_to_the_topic_that_is_named() {
     let delivery = dead.next().await.unwrap().unwrap();
     let header = |name| delivery.message.headers.get(name);
     assert_eq!(header(name::DEAD_REASON), Some("no such sku"));
-    assert_eq!((header(name::DEAD_TOPIC), header(name::DEAD_GROUP)), (Some("order"), Some("g")));
+    assert_eq!(
+        (header(name::DEAD_TOPIC), header(name::DEAD_GROUP)),
+        (Some("order"), Some("g"))
+    );
     assert_eq!(header(name::DEAD_ATTEMPTS), Some("1"));
     running.stop().await.unwrap();
     assert!(reasons(&bus, "order").await.is_empty());
@@ -359,7 +396,10 @@ impl Transport for Humble {
         "humble"
     }
     fn capabilities(&self) -> Capabilities {
-        Capabilities { order_scope: OrderScope::Process, ..Capabilities::default() }
+        Capabilities {
+            order_scope: OrderScope::Process,
+            ..Capabilities::default()
+        }
     }
     async fn publish(&self, _: &Topic, _: Vec<Message>) -> Vec<Result<Receipt>> {
         unreachable!("refused before")
@@ -387,7 +427,16 @@ async fn more_than_the_transport_promises_is_refused_at_the_start() {
         router().max_in_flight(0),
     ] {
         let end = router.run(bus.group("g"), std::future::pending()).await;
-        assert!(matches!(end, Err(Error::Unsupported { transport: "humble", .. })), "{end:?}");
+        assert!(
+            matches!(
+                end,
+                Err(Error::Unsupported {
+                    transport: "humble",
+                    ..
+                })
+            ),
+            "{end:?}"
+        );
     }
     let inside = Router::new().on(async |_: Inside| {});
     let end = inside.run(bus.group("g"), std::future::pending()).await;

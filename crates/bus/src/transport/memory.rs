@@ -24,10 +24,7 @@ mod queue;
 mod tests;
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::Ordering,
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -68,7 +65,12 @@ pub struct Limits {
 impl Default for Limits {
     /// 4,096 messages in a queue, as many retained up to 16 MiB, 10,000 dead letters.
     fn default() -> Self {
-        Self { queue: 4_096, retained: 4_096, retained_bytes: 16 << 20, dead_letters: 10_000 }
+        Self {
+            queue: 4_096,
+            retained: 4_096,
+            retained_bytes: 16 << 20,
+            dead_letters: 10_000,
+        }
     }
 }
 
@@ -101,14 +103,21 @@ impl Memory {
     /// A broker with limits of one's own.
     #[must_use]
     pub fn with(limits: Limits) -> Self {
-        let limits = Limits { queue: limits.queue.max(1), ..limits };
+        let limits = Limits {
+            queue: limits.queue.max(1),
+            ..limits
+        };
         Self(Arc::new(Broker::new(limits)))
     }
     /// A connection to it.
     #[must_use]
     pub fn connect(&self) -> Bus {
         let id = self.0.connections.fetch_add(1, Ordering::Relaxed);
-        Bus::new(Connection { broker: Arc::clone(&self.0), id, closed: CancellationToken::new() })
+        Bus::new(Connection {
+            broker: Arc::clone(&self.0),
+            id,
+            closed: CancellationToken::new(),
+        })
     }
     /// Breaks things from now on; in place of what was broken before.
     pub fn inject(&self, faults: Faults) {
@@ -127,7 +136,13 @@ impl Memory {
             .map(|group| {
                 let (waiting, in_flight) = group.backlog();
                 let dead = group.dead().iter().map(|(_, count)| count).sum();
-                Backlog { group: group.name.clone(), topic: group.pattern.clone(), waiting, in_flight, dead }
+                Backlog {
+                    group: group.name.clone(),
+                    topic: group.pattern.clone(),
+                    waiting,
+                    in_flight,
+                    dead,
+                }
             })
             .collect()
     }
@@ -190,8 +205,16 @@ impl Connection {
             }
             tokio::task::coop::consume_budget().await;
             match log.push(&message, confirm) {
-                Ok(sequence) => return Ok(Receipt { sequence: Some(sequence) }),
-                Err(Refused::NoSubscriber) => return Err(Error::NoSubscriber { topic: topic.to_string() }),
+                Ok(sequence) => {
+                    return Ok(Receipt {
+                        sequence: Some(sequence),
+                    });
+                }
+                Err(Refused::NoSubscriber) => {
+                    return Err(Error::NoSubscriber {
+                        topic: topic.to_string(),
+                    });
+                }
                 Err(Refused::Full(group)) => self.room(topic, &group, &mut said).await,
             }
         }

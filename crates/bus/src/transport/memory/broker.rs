@@ -48,7 +48,10 @@ pub(super) enum Refused {
 
 impl Broker {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, ..Self::default() }
+        Self {
+            limits,
+            ..Self::default()
+        }
     }
     pub(super) fn topic(&self, topic: &Topic) -> Arc<TopicLog> {
         let directory = self.directory.read().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -56,12 +59,18 @@ impl Broker {
             return Arc::clone(log);
         }
         drop(directory);
-        let mut directory = self.directory.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut directory = self
+            .directory
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         directory.topic(topic, self.limits)
     }
     /// The group of a subscription; made, and given what is retained, where it is new.
     pub(super) fn group(&self, request: &Subscribe) -> Arc<Group> {
-        let mut directory = self.directory.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut directory = self
+            .directory
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let id = (request.group.clone(), request.topic.clone());
         if let Some(group) = directory.groups.get(&id) {
             return Arc::clone(group);
@@ -94,7 +103,11 @@ impl Directory {
         if let Some(log) = self.topics.get(topic) {
             return Arc::clone(log);
         }
-        let log = Arc::new(TopicLog { topic: topic.clone(), limits, state: Mutex::default() });
+        let log = Arc::new(TopicLog {
+            topic: topic.clone(),
+            limits,
+            state: Mutex::default(),
+        });
         for group in self.groups.values().filter(|group| group.pattern.covers(topic)) {
             log.attach(group, Start::Latest);
         }
@@ -148,7 +161,9 @@ impl TopicLog {
         while state.retained.len() > self.limits.retained
             || (state.retained_bytes > self.limits.retained_bytes && !state.retained.is_empty())
         {
-            let Some(oldest) = state.retained.pop_front() else { break };
+            let Some(oldest) = state.retained.pop_front() else {
+                break;
+            };
             state.retained_bytes -= oldest.payload.len();
             if state.groups.is_empty() {
                 // Nobody was subscribed when it came, and nobody came in time.

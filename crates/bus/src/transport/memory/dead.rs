@@ -33,7 +33,13 @@ impl Graveyard {
     }
     pub(super) fn bury(&mut self, message: Message, last: Death, history: Vec<Death>) {
         self.buried += 1;
-        self.letters.push_back(Letter { position: self.buried, message, last, history, since: Instant::now() });
+        self.letters.push_back(Letter {
+            position: self.buried,
+            message,
+            last,
+            history,
+            since: Instant::now(),
+        });
     }
     fn list(&self, after: u64, limit: usize) -> Vec<DeadLetter> {
         let start = self.letters.partition_point(|letter| letter.position <= after);
@@ -63,11 +69,19 @@ impl DeadLetterOffice {
                 return Ok((candidate, letter));
             }
         }
-        Err(Error::NoDeadLetter { topic: topic.to_string(), group: group.to_owned(), id })
+        Err(Error::NoDeadLetter {
+            topic: topic.to_string(),
+            group: group.to_owned(),
+            id,
+        })
     }
     fn requeue(&self, topic: &Topic, group: &str, id: MessageId) -> Result<()> {
         let (group, mut letter) = self.take(topic, group, id)?;
-        let generation = letter.message.headers.get(name::GENERATION).and_then(|text| text.parse().ok());
+        let generation = letter
+            .message
+            .headers
+            .get(name::GENERATION)
+            .and_then(|text| text.parse().ok());
         let generation = generation.unwrap_or(0_u64).saturating_add(1);
         letter.message.headers.set(name::GENERATION, generation.to_string());
         letter.history.push(letter.last);
@@ -79,9 +93,16 @@ impl DeadLetterOffice {
         for group in self.0.groups() {
             for (topic, count) in group.dead() {
                 // A group may have given up messages of a topic under several subscriptions.
-                match queues.iter_mut().find(|queue| queue.topic == topic && queue.group == group.name) {
+                match queues
+                    .iter_mut()
+                    .find(|queue| queue.topic == topic && queue.group == group.name)
+                {
                     Some(queue) => queue.count += count,
-                    None => queues.push(DeadLetterQueue { topic, group: group.name.clone(), count }),
+                    None => queues.push(DeadLetterQueue {
+                        topic,
+                        group: group.name.clone(),
+                        count,
+                    }),
                 }
             }
         }
@@ -90,7 +111,9 @@ impl DeadLetterOffice {
     }
     fn page(&self, topic: &Topic, group: &str, after: u64, limit: usize) -> Vec<DeadLetter> {
         let groups = self.0.groups_of(topic, group);
-        let pages = groups.into_iter().map(|group| group.graveyard(topic, |graveyard| graveyard.list(after, limit)));
+        let pages = groups
+            .into_iter()
+            .map(|group| group.graveyard(topic, |graveyard| graveyard.list(after, limit)));
         let mut letters: Vec<DeadLetter> = pages.flatten().collect();
         letters.sort_by_key(|letter| letter.position);
         letters.truncate(limit);

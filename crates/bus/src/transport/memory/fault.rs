@@ -68,39 +68,62 @@ impl Faults {
     /// Delivers a message a second time, with this probability: while the first delivery is in flight or after it.
     #[must_use]
     pub fn duplicate(self, probability: f64) -> Self {
-        Self { duplicate: probability, ..self }
+        Self {
+            duplicate: probability,
+            ..self
+        }
     }
     /// Delivers a message late, with this probability and by at most so much; its key waits with it. Duplicates are as late.
     #[must_use]
     pub fn delay(self, probability: f64, late: Duration) -> Self {
-        Self { delay: probability, late, ..self }
+        Self {
+            delay: probability,
+            late,
+            ..self
+        }
     }
     /// Lets another message that could be delivered go first, with this probability: of another key, or without one.
     #[must_use]
     pub fn reorder(self, probability: f64) -> Self {
-        Self { reorder: probability, ..self }
+        Self {
+            reorder: probability,
+            ..self
+        }
     }
     /// Loses an acknowledgement, with this probability: the consumer hears that all is well, and gets the message again
     /// after this time.
     #[must_use]
     pub fn lose_ack(self, probability: f64, timeout: Duration) -> Self {
-        Self { lose_ack: probability, ack_timeout: timeout, ..self }
+        Self {
+            lose_ack: probability,
+            ack_timeout: timeout,
+            ..self
+        }
     }
     /// Refuses to publish, with this probability: [`Error::Disconnected`](crate::Error::Disconnected), nothing is stored.
     #[must_use]
     pub fn refuse(self, probability: f64) -> Self {
-        Self { refuse: probability, ..self }
+        Self {
+            refuse: probability,
+            ..self
+        }
     }
     /// Refuses each n-th publish.
     #[must_use]
     pub fn refuse_every(self, n: u64) -> Self {
-        Self { refuse_every: Some(n.max(1)), ..self }
+        Self {
+            refuse_every: Some(n.max(1)),
+            ..self
+        }
     }
     /// Loses the confirmation of a publish, with this probability: [`Error::Unconfirmed`](crate::Error::Unconfirmed), yet
     /// the message is there.
     #[must_use]
     pub fn unconfirmed(self, probability: f64) -> Self {
-        Self { unconfirmed: probability, ..self }
+        Self {
+            unconfirmed: probability,
+            ..self
+        }
     }
 
     pub(super) fn on_publish(&mut self) -> PublishFault {
@@ -124,7 +147,11 @@ impl Faults {
     }
     /// Which of the deliverable messages goes first.
     pub(super) fn pick(&mut self, of: usize) -> usize {
-        if of > 1 && self.chance(self.reorder) { self.below(of) } else { 0 }
+        if of > 1 && self.chance(self.reorder) {
+            self.below(of)
+        } else {
+            0
+        }
     }
     /// When the message of an acknowledgement that is lost comes again.
     pub(super) fn on_ack(&mut self) -> Option<Duration> {

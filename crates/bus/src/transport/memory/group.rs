@@ -104,7 +104,9 @@ impl Group {
     pub(super) fn reserve(&self) -> bool {
         let max = self.limits.queue;
         let more = |load| (load < max).then_some(load + 1);
-        self.load.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+        self.load
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+            .is_ok()
     }
     /// Room beyond the bound, for what must not be refused.
     pub(super) fn force_reserve(&self) {
@@ -128,19 +130,18 @@ impl Group {
     }
     /// Queues a message that room was reserved for.
     pub(super) fn push(&self, message: &Arc<Message>, topic: &Topic, confirm: Option<Arc<Confirm>>) {
+        self.admit(Arc::clone(message), topic, |entry| Entry { confirm, ..entry });
+    }
+    /// Puts a message back in that was a dead letter.
+    pub(super) fn revive(&self, message: Message, topic: &Topic, history: Vec<Death>) {
+        self.force_reserve();
+        self.admit(Arc::new(message), topic, |entry| Entry { history, ..entry });
+    }
+    fn admit(&self, message: Arc<Message>, topic: &Topic, with: impl FnOnce(Entry) -> Entry) {
         let mut wake = Wake::default();
         let mut state = lock(&self.state);
         state.admitted += 1;
-        let entry = Entry {
-            message: Arc::clone(message),
-            topic: topic.clone(),
-            sequence: state.admitted,
-            attempts: 0,
-            holds_key: false,
-            copy: false,
-            confirm,
-            history: Vec::new(),
-        };
+        let entry = with(Entry::new(message, topic, state.admitted));
         if let Some(head) = state.queue.admit(entry) {
             self.offer(&mut state, head, &mut wake);
         }
@@ -151,12 +152,25 @@ impl Group {
         let mut state = lock(&self.state);
         if state.queue.order() != order {
             if state.members.iter().any(Option::is_some) {
-                return Err(Error::Unsupported { transport: "memory", wanted: "members of one group that differ in order" });
+                return Err(Error::Unsupported {
+                    transport: "memory",
+                    wanted: "members of one group that differ in order",
+                });
             }
             state.queue.set_order(order);
         }
-        let member = Member { connection, in_flight: 0, max_in_flight, ended: false, waker: None };
-        let slot = state.members.iter().position(Option::is_none).unwrap_or(state.members.len());
+        let member = Member {
+            connection,
+            in_flight: 0,
+            max_in_flight,
+            ended: false,
+            waker: None,
+        };
+        let slot = state
+            .members
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(state.members.len());
         if slot == state.members.len() {
             state.members.push(None);
         }
@@ -172,7 +186,11 @@ impl Group {
         let slots = 0..state.flights.len();
         let of_member = |state: &State, slot: usize| state.flights[slot].as_ref().is_some_and(|f| f.member == member);
         let mine: Vec<usize> = slots.filter(|&slot| of_member(&state, slot)).collect();
-        let mut entries: Vec<Entry> = mine.into_iter().filter_map(|slot| state.land(slot)).map(|f| f.entry).collect();
+        let mut entries: Vec<Entry> = mine
+            .into_iter()
+            .filter_map(|slot| state.land(slot))
+            .map(|f| f.entry)
+            .collect();
         entries.sort_by_key(|entry| entry.sequence);
         for entry in entries.into_iter().rev() {
             self.give_back(&mut state, entry, &mut wake);
@@ -183,7 +201,12 @@ impl Group {
     pub(super) fn end(&self, connection: u64) {
         let mut wake = Wake::default();
         let mut state = lock(&self.state);
-        for member in state.members.iter_mut().flatten().filter(|member| member.connection == connection) {
+        for member in state
+            .members
+            .iter_mut()
+            .flatten()
+            .filter(|member| member.connection == connection)
+        {
             member.ended = true;
             wake.0.extend(member.waker.take());
         }
@@ -195,7 +218,9 @@ impl Group {
         let mut wake = Wake::default();
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        let me = state.members[member].as_mut().expect("invariant: a stream leaves its group when it is dropped, and not before");
+        let me = state.members[member]
+            .as_mut()
+            .expect("invariant: a stream leaves its group when it is dropped, and not before");
         if me.ended {
             return Found::End;
         }
@@ -248,7 +273,9 @@ impl Group {
         let mut wake = Wake::default();
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        let Some(mut flight) = state.land_exactly(slot, delivery, &mut wake) else { return };
+        let Some(mut flight) = state.land_exactly(slot, delivery, &mut wake) else {
+            return;
+        };
         if flight.entry.copy {
             return;
         }
@@ -267,33 +294,20 @@ impl Group {
     /// How many dead letters there are, by topic.
     pub(super) fn dead(&self) -> Vec<(Topic, usize)> {
         let state = lock(&self.state);
-        state.dead.iter().map(|(topic, dead)| (topic.clone(), dead.len())).filter(|(_, count)| *count > 0).collect()
-    }
-    /// Puts a message back in that was a dead letter.
-    pub(super) fn revive(&self, message: Message, topic: &Topic, history: Vec<Death>) {
-        let mut wake = Wake::default();
-        self.force_reserve();
-        let mut state = lock(&self.state);
-        state.admitted += 1;
-        let entry = Entry {
-            message: Arc::new(message),
-            topic: topic.clone(),
-            sequence: state.admitted,
-            attempts: 0,
-            holds_key: false,
-            copy: false,
-            confirm: None,
-            history,
-        };
-        if let Some(head) = state.queue.admit(entry) {
-            self.offer(&mut state, head, &mut wake);
-        }
-        drop(state);
+        state
+            .dead
+            .iter()
+            .map(|(topic, dead)| (topic.clone(), dead.len()))
+            .filter(|(_, count)| *count > 0)
+            .collect()
     }
     /// Messages that wait, and messages in flight.
     pub(super) fn backlog(&self) -> (usize, usize) {
         let state = lock(&self.state);
-        (self.load.load(Ordering::Acquire), state.flights.iter().flatten().count())
+        (
+            self.load.load(Ordering::Acquire),
+            state.flights.iter().flatten().count(),
+        )
     }
 
     /// Makes the head of a lane deliverable, now or, by a fault, later.
@@ -332,11 +346,17 @@ impl Group {
     fn bury(&self, state: &mut State, entry: Entry, reason: String, wake: &mut Wake) -> Result<()> {
         let graveyard = state.dead.entry(entry.topic.clone()).or_default();
         if graveyard.len() >= self.limits.dead_letters {
-            let error = Error::DeadLettersFull { topic: entry.topic.to_string(), group: self.name.clone() };
+            let error = Error::DeadLettersFull {
+                topic: entry.topic.to_string(),
+                group: self.name.clone(),
+            };
             self.requeue(state, entry, Some(FULL_RETRY), wake);
             return Err(error);
         }
-        let death = Death { reason, attempts: entry.attempts + 1 };
+        let death = Death {
+            reason,
+            attempts: entry.attempts + 1,
+        };
         graveyard.bury((*entry.message).clone(), death, entry.history.clone());
         self.finish(state, &entry, wake);
         Ok(())
@@ -344,22 +364,17 @@ impl Group {
     fn deliver(self: &Arc<Self>, state: &mut State, member: usize, wake: &mut Wake) -> Delivery {
         let ready = state.queue.ready();
         let index = self.faults.ask(0, |faults| faults.pick(ready));
-        let entry = state.queue.take(index).expect("invariant: the index is below the number of deliverable messages");
-        if entry.attempts == 0 && !entry.copy {
-            if let Some(late) = self.faults.ask(None, Faults::on_delivery) {
-                self.force_reserve();
-                let copy = Entry {
-                    message: Arc::clone(&entry.message),
-                    topic: entry.topic.clone(),
-                    copy: true,
-                    holds_key: false,
-                    confirm: None,
-                    history: Vec::new(),
-                    ..entry
-                };
-                state.queue.delay(copy, later(late));
-                state.wake_idle(wake);
-            }
+        let entry = state
+            .queue
+            .take(index)
+            .expect("invariant: the index is below the number of deliverable messages");
+        if entry.attempts == 0
+            && !entry.copy
+            && let Some(late) = self.faults.ask(None, Faults::on_delivery)
+        {
+            self.force_reserve();
+            state.queue.delay(entry.duplicate(), later(late));
+            state.wake_idle(wake);
         }
         let (message, topic, attempt) = ((*entry.message).clone(), entry.topic.clone(), entry.attempts + 1);
         let (slot, delivery) = state.take_off(member, entry);
@@ -370,7 +385,11 @@ impl Group {
 impl State {
     fn take_off(&mut self, member: usize, entry: Entry) -> (usize, u64) {
         self.deliveries += 1;
-        let flight = Flight { delivery: self.deliveries, member, entry };
+        let flight = Flight {
+            delivery: self.deliveries,
+            member,
+            entry,
+        };
         if let Some(member) = self.members[member].as_mut() {
             member.in_flight += 1;
         }
@@ -388,7 +407,10 @@ impl State {
     }
     /// None where the delivery has ended already. Wakes its member where that waited for room in flight.
     fn land_exactly(&mut self, slot: usize, delivery: u64, wake: &mut Wake) -> Option<Flight> {
-        self.flights.get(slot)?.as_ref().filter(|flight| flight.delivery == delivery)?;
+        self.flights
+            .get(slot)?
+            .as_ref()
+            .filter(|flight| flight.delivery == delivery)?;
         let flight = self.land(slot)?;
         if let Some(member) = self.members[flight.member].as_mut() {
             if member.in_flight >= member.max_in_flight {
@@ -401,7 +423,8 @@ impl State {
     /// Wakes all members that wait: one of them may be busy elsewhere and never look.
     fn wake_idle(&mut self, wake: &mut Wake) {
         for member in self.idle.drain(..) {
-            wake.0.extend(self.members[member].as_mut().and_then(|member| member.waker.take()));
+            wake.0
+                .extend(self.members[member].as_mut().and_then(|member| member.waker.take()));
         }
     }
 }

@@ -75,7 +75,11 @@ impl Ticket {
 
 impl Settle for Ticket {
     fn settle(self: Box<Self>, settlement: Settlement) -> BoxFuture<'static, Result<()>> {
-        Box::pin(std::future::ready(self.group.settle(self.slot, self.delivery, settlement)))
+        Box::pin(std::future::ready(self.group.settle(
+            self.slot,
+            self.delivery,
+            settlement,
+        )))
     }
     fn dropped(self: Box<Self>) {
         self.group.dropped(self.slot, self.delivery);

@@ -28,6 +28,29 @@ pub(super) struct Entry {
     pub(super) history: Vec<Death>,
 }
 
+impl Entry {
+    /// A message that comes to a group for the first time, or as a new generation.
+    pub(super) fn new(message: Arc<Message>, topic: &Topic, sequence: u64) -> Self {
+        let topic = topic.clone();
+        Self {
+            message,
+            topic,
+            sequence,
+            attempts: 0,
+            holds_key: false,
+            copy: false,
+            confirm: None,
+            history: Vec::new(),
+        }
+    }
+    pub(super) fn duplicate(&self) -> Self {
+        Self {
+            copy: true,
+            ..Self::new(Arc::clone(&self.message), &self.topic, self.sequence)
+        }
+    }
+}
+
 /// In order of the key, at most one message of each key is outside `lanes`: deliverable, delayed or in flight.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -59,7 +82,12 @@ impl Queue {
     }
     /// Takes in a new message; gives it back where it may be delivered, with its key held.
     pub(super) fn admit(&mut self, mut entry: Entry) -> Option<Entry> {
-        let Some(key) = entry.message.key.as_ref().filter(|_| self.order == Order::Key && !entry.copy) else {
+        let Some(key) = entry
+            .message
+            .key
+            .as_ref()
+            .filter(|_| self.order == Order::Key && !entry.copy)
+        else {
             return Some(entry);
         };
         if let Some(lane) = self.lanes.get_mut(key) {
@@ -99,7 +127,11 @@ impl Queue {
         self.ready.len()
     }
     pub(super) fn take(&mut self, index: usize) -> Option<Entry> {
-        if index == 0 { self.ready.pop_front() } else { self.ready.remove(index) }
+        if index == 0 {
+            self.ready.pop_front()
+        } else {
+            self.ready.remove(index)
+        }
     }
     pub(super) fn has_delayed(&self) -> bool {
         !self.delayed.is_empty()

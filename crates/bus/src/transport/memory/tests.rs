@@ -23,7 +23,11 @@ async fn subscribe(bus: &Bus, group: &str) -> Deliveries {
     bus.subscribe(Subscribe::new("order", group)).await.unwrap()
 }
 async fn next(deliveries: &mut Deliveries) -> Delivery {
-    timeout(60 * SECOND, deliveries.next()).await.expect("a delivery is due").unwrap().unwrap()
+    timeout(60 * SECOND, deliveries.next())
+        .await
+        .expect("a delivery is due")
+        .unwrap()
+        .unwrap()
 }
 async fn nothing(deliveries: &mut Deliveries) -> bool {
     tokio::task::yield_now().await;
@@ -37,7 +41,9 @@ async fn publish(bus: &Bus, batch: impl IntoIterator<Item = Message>) -> Result<
 async fn a_retry_holds_its_key_and_no_other() {
     let bus = Bus::memory();
     let mut deliveries = subscribe(&bus, "g").await;
-    publish(&bus, [keyed("a", "a1"), keyed("a", "a2"), keyed("b", "b1")]).await.unwrap();
+    publish(&bus, [keyed("a", "a1"), keyed("a", "a2"), keyed("b", "b1")])
+        .await
+        .unwrap();
     let first = next(&mut deliveries).await;
     assert_eq!((text(&first).as_str(), first.attempt), ("a1", 1));
     let start = Instant::now();
@@ -46,7 +52,10 @@ async fn a_retry_holds_its_key_and_no_other() {
     assert_eq!(text(&stranger), "b1");
     stranger.ack().await.unwrap();
     let again = next(&mut deliveries).await;
-    assert_eq!((text(&again).as_str(), again.attempt, start.elapsed()), ("a1", 2, 5 * SECOND));
+    assert_eq!(
+        (text(&again).as_str(), again.attempt, start.elapsed()),
+        ("a1", 2, 5 * SECOND)
+    );
     assert!(nothing(&mut deliveries).await);
     again.ack().await.unwrap();
     assert_eq!(text(&next(&mut deliveries).await), "a2");
@@ -55,7 +64,10 @@ async fn a_retry_holds_its_key_and_no_other() {
 #[tokio::test(start_paused = true)]
 async fn without_order_a_delayed_retry_lets_later_ones_pass() {
     let bus = Bus::memory();
-    let mut deliveries = bus.subscribe(Subscribe::new("order", "g").order(Order::None)).await.unwrap();
+    let mut deliveries = bus
+        .subscribe(Subscribe::new("order", "g").order(Order::None))
+        .await
+        .unwrap();
     publish(&bus, [keyed("a", "a1"), keyed("a", "a2")]).await.unwrap();
     next(&mut deliveries).await.retry(Some(SECOND)).await.unwrap();
     let passed = next(&mut deliveries).await;
@@ -65,7 +77,11 @@ async fn without_order_a_delayed_retry_lets_later_ones_pass() {
 
 #[tokio::test(start_paused = true)]
 async fn a_publish_waits_while_a_group_is_full_and_goes_on_when_a_quarter_is_free() {
-    let bus = Memory::with(Limits { queue: 4, ..Limits::default() }).connect();
+    let bus = Memory::with(Limits {
+        queue: 4,
+        ..Limits::default()
+    })
+    .connect();
     let mut slow = subscribe(&bus, "slow").await;
     let mut fast = subscribe(&bus, "fast").await;
     publish(&bus, (0..4).map(|n| message(n.to_string()))).await.unwrap();
@@ -83,7 +99,10 @@ async fn a_publish_waits_while_a_group_is_full_and_goes_on_when_a_quarter_is_fre
 
 #[tokio::test(start_paused = true)]
 async fn a_publish_that_is_given_up_while_it_waits_is_in_no_group() {
-    let memory = Memory::with(Limits { queue: 1, ..Limits::default() });
+    let memory = Memory::with(Limits {
+        queue: 1,
+        ..Limits::default()
+    });
     let bus = memory.connect();
     let (mut slow, mut fast) = (subscribe(&bus, "slow").await, subscribe(&bus, "fast").await);
     publish(&bus, [message("0")]).await.unwrap();
@@ -93,12 +112,20 @@ async fn a_publish_that_is_given_up_while_it_waits_is_in_no_group() {
     publish(&bus, [message("2")]).await.unwrap();
     assert_eq!(text(&next(&mut fast).await), "2");
     assert_eq!(text(&next(&mut slow).await), "2");
-    assert!(memory.backlog().iter().all(|group| group.waiting == 0 && group.in_flight == 1 || group.in_flight == 0));
+    assert!(
+        memory
+            .backlog()
+            .iter()
+            .all(|group| group.waiting == 0 && group.in_flight == 1 || group.in_flight == 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn closing_wakes_a_publish_that_waits_and_says_that_nothing_was_published() {
-    let memory = Memory::with(Limits { queue: 1, ..Limits::default() });
+    let memory = Memory::with(Limits {
+        queue: 1,
+        ..Limits::default()
+    });
     let (bus, other) = (memory.connect(), memory.connect());
     let mut deliveries = subscribe(&other, "g").await;
     publish(&bus, [message("0")]).await.unwrap();
@@ -118,7 +145,9 @@ async fn closing_wakes_a_publish_that_waits_and_says_that_nothing_was_published(
 async fn a_closed_streams_messages_go_to_others_and_were_no_attempt() {
     let bus = Bus::memory();
     let mut first = subscribe(&bus, "g").await;
-    publish(&bus, [keyed("a", "1"), keyed("b", "2"), keyed("a", "3")]).await.unwrap();
+    publish(&bus, [keyed("a", "1"), keyed("b", "2"), keyed("a", "3")])
+        .await
+        .unwrap();
     let (one, two) = (next(&mut first).await, next(&mut first).await);
     drop(first);
     let mut second = subscribe(&bus, "g").await;
@@ -154,7 +183,9 @@ async fn a_settled_publish_returns_when_the_last_group_is_done() {
     let (mut one, mut two) = (subscribe(&bus, "one").await, subscribe(&bus, "two").await);
     let publisher = bus.clone();
     let publish = tokio::spawn(async move {
-        publisher.publish_settled(&"order".into(), vec![keyed("a", "1"), keyed("b", "2")]).await
+        publisher
+            .publish_settled(&"order".into(), vec![keyed("a", "1"), keyed("b", "2")])
+            .await
     });
     for delivery in [next(&mut one).await, next(&mut one).await, next(&mut two).await] {
         delivery.ack().await.unwrap();
@@ -184,20 +215,32 @@ async fn closing_ends_a_settled_publish_as_unconfirmed() {
     let mut deliveries = subscribe(&bus, "g").await;
     let publisher = bus.clone();
     let publish = tokio::spawn(async move {
-        publisher.publish_settled(&"order".into(), vec![message("1"), message("2")]).await
+        publisher
+            .publish_settled(&"order".into(), vec![message("1"), message("2")])
+            .await
     });
     next(&mut deliveries).await.ack().await.unwrap();
     bus.close().await.unwrap();
     let results = publish.await.unwrap();
-    assert!(matches!(results.as_slice(), [Ok(_), Err(Error::Unconfirmed(_))]), "{results:?}");
+    assert!(
+        matches!(results.as_slice(), [Ok(_), Err(Error::Unconfirmed(_))]),
+        "{results:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_new_group_begins_at_the_oldest_message_that_is_still_there() {
-    let bus = Memory::with(Limits { retained: 3, ..Limits::default() }).connect();
+    let bus = Memory::with(Limits {
+        retained: 3,
+        ..Limits::default()
+    })
+    .connect();
     publish(&bus, (0..5).map(|n| message(n.to_string()))).await.unwrap();
     let mut early = subscribe(&bus, "early").await;
-    let mut late = bus.subscribe(Subscribe::new("order", "late").start(Start::Latest)).await.unwrap();
+    let mut late = bus
+        .subscribe(Subscribe::new("order", "late").start(Start::Latest))
+        .await
+        .unwrap();
     for expected in ["2", "3", "4"] {
         assert_eq!(text(&next(&mut early).await), expected);
     }
@@ -206,7 +249,11 @@ async fn a_new_group_begins_at_the_oldest_message_that_is_still_there() {
 
 #[tokio::test(start_paused = true)]
 async fn a_subscribed_group_misses_nothing_while_it_is_away_beyond_what_is_retained() {
-    let bus = Memory::with(Limits { retained: 1, ..Limits::default() }).connect();
+    let bus = Memory::with(Limits {
+        retained: 1,
+        ..Limits::default()
+    })
+    .connect();
     drop(subscribe(&bus, "g").await);
     publish(&bus, (0..50).map(|n| message(n.to_string()))).await.unwrap();
     let mut deliveries = subscribe(&bus, "g").await;
@@ -249,7 +296,10 @@ async fn dead_letters_are_read_requeued_and_discarded() {
     let dead = bus.dead_letters("order", "g").unwrap();
     let letter = dead.get(sent.id).await.unwrap();
     assert_eq!((letter.last.reason.as_str(), letter.last.attempts), ("bad sku", 2));
-    assert_eq!((letter.message.key, letter.message.headers.get("tenant")), (sent.key, Some("north")));
+    assert_eq!(
+        (letter.message.key, letter.message.headers.get("tenant")),
+        (sent.key, Some("north"))
+    );
     assert_eq!(bus.dead_letter_queues().await.unwrap()[0].count, 1);
 
     dead.requeue(sent.id).await.unwrap();
@@ -259,7 +309,10 @@ async fn dead_letters_are_read_requeued_and_discarded() {
     again.dead("still bad").await.unwrap();
     assert!(nothing(&mut bystander).await);
     let letter = dead.get(sent.id).await.unwrap();
-    assert_eq!((letter.last.reason.as_str(), letter.history[0].reason.as_str()), ("still bad", "bad sku"));
+    assert_eq!(
+        (letter.last.reason.as_str(), letter.history[0].reason.as_str()),
+        ("still bad", "bad sku")
+    );
     dead.discard(sent.id).await.unwrap();
     assert!(matches!(dead.discard(sent.id).await, Err(Error::NoDeadLetter { .. })));
     assert!(bus.dead_letter_queues().await.unwrap().is_empty());
@@ -267,7 +320,11 @@ async fn dead_letters_are_read_requeued_and_discarded() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_finds_no_room_among_the_dead_letters_stays_with_its_group() {
-    let bus = Memory::with(Limits { dead_letters: 1, ..Limits::default() }).connect();
+    let bus = Memory::with(Limits {
+        dead_letters: 1,
+        ..Limits::default()
+    })
+    .connect();
     let mut deliveries = subscribe(&bus, "g").await;
     publish(&bus, [message("1"), message("2")]).await.unwrap();
     let first = next(&mut deliveries).await;
@@ -285,12 +342,21 @@ async fn a_message_that_finds_no_room_among_the_dead_letters_stays_with_its_grou
 async fn members_of_one_group_keep_one_order() {
     let bus = Bus::memory();
     let first = subscribe(&bus, "g").await;
-    publish(&bus, [keyed("a", "1"), keyed("a", "2"), keyed("b", "3")]).await.unwrap();
+    publish(&bus, [keyed("a", "1"), keyed("a", "2"), keyed("b", "3")])
+        .await
+        .unwrap();
     let unordered = Subscribe::new("order", "g").order(Order::None);
-    assert!(matches!(bus.subscribe(unordered.clone()).await.err(), Some(Error::Unsupported { .. })));
+    assert!(matches!(
+        bus.subscribe(unordered.clone()).await.err(),
+        Some(Error::Unsupported { .. })
+    ));
     drop(first);
     let mut deliveries = bus.subscribe(unordered).await.unwrap();
-    let all = [next(&mut deliveries).await, next(&mut deliveries).await, next(&mut deliveries).await];
+    let all = [
+        next(&mut deliveries).await,
+        next(&mut deliveries).await,
+        next(&mut deliveries).await,
+    ];
     assert_eq!(all.each_ref().map(text), ["1", "2", "3"]);
 }
 
@@ -323,7 +389,10 @@ async fn with_faults(seed: u64) -> (Vec<String>, Vec<String>) {
     let mut deliveries = subscribe(&bus, "g").await;
     for n in 0..200 {
         let message = keyed(["a", "b", "c", "d", "e", "f", "g", "h"][n % 8], n.to_string());
-        while publish(&bus, [message.clone()]).await.is_err_and(|error| error.is_retryable()) {}
+        while publish(&bus, [message.clone()])
+            .await
+            .is_err_and(|error| error.is_retryable())
+        {}
     }
     let (mut first, mut all) = (Vec::new(), Vec::new());
     while let Ok(Some(Ok(delivery))) = timeout(60 * SECOND, deliveries.next()).await {
