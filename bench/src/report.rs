@@ -1,0 +1,95 @@
+//! What a measurement says: one JSON object a line, or a table.
+
+use std::io::{Write as _, stdout};
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    case::Case,
+    measure::{Pair, Sample},
+};
+
+/// How results are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// One object a line
+    Json,
+    /// For people
+    Table,
+}
+
+/// Shows results as they come.
+#[derive(Debug)]
+pub(crate) struct Report {
+    output: Output,
+    begun: bool,
+}
+
+impl Report {
+    pub(crate) fn new(output: Output) -> Self {
+        Self { output, begun: false }
+    }
+    /// Shows one case.
+    pub(crate) fn line(&mut self, case: &Case, pair: &Pair) -> anyhow::Result<()> {
+        match self.output {
+            Output::Json => println!("{}", object(case, pair)),
+            Output::Table => self.row(case, pair),
+        }
+        Ok(stdout().flush()?)
+    }
+
+    fn row(&mut self, case: &Case, pair: &Pair) {
+        if !self.begun {
+            println!(
+                "{:<25} {:>12} {:>12} {:<10} {:>6} {:>9} {:>9}",
+                "case", "ours", "baseline", "unit", "ratio", "p50 ms", "p99 ms"
+            );
+            self.begun = true;
+        }
+        let ms = |part| milliseconds(&pair.ours, part).map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2}"));
+        let (ours, baseline, ratio) = (pair.ours.rate, pair.baseline.rate, pair.ours.rate / pair.baseline.rate);
+        println!(
+            "{:<25} {ours:>12.0} {baseline:>12.0} {:<10} {ratio:>6.2} {:>9} {:>9}",
+            case.name,
+            case.unit,
+            ms(0.5),
+            ms(0.99)
+        );
+        println!("    against {}", case.baseline);
+        for (name, value) in &pair.ours.more {
+            println!("    {name} {}", rounded(*value));
+        }
+    }
+}
+
+fn object(case: &Case, pair: &Pair) -> Value {
+    let mut line = Map::new();
+    let mut put = |name: &str, value: Value| line.insert(name.to_owned(), value);
+    put("case", json!(case.name));
+    put("ours", json!(rounded(pair.ours.rate)));
+    put("baseline", json!(rounded(pair.baseline.rate)));
+    put("unit", json!(case.unit));
+    put("ratio", json!(rounded(pair.ours.rate / pair.baseline.rate)));
+    put("against", json!(case.baseline));
+    for (part, ours, theirs) in [(0.5, "p50_ms", "baseline_p50_ms"), (0.99, "p99_ms", "baseline_p99_ms")] {
+        put(ours, json!(milliseconds(&pair.ours, part).map(rounded)));
+        put(theirs, json!(milliseconds(&pair.baseline, part).map(rounded)));
+    }
+    for (name, value) in &pair.ours.more {
+        put(name, json!(rounded(*value)));
+    }
+    Value::Object(line)
+}
+
+fn milliseconds(sample: &Sample, part: f64) -> Option<f64> {
+    sample.percentile(part).map(|time| time.as_secs_f64() * 1_000.0)
+}
+
+/// Three decimals where they say something, none where they do not.
+fn rounded(value: f64) -> f64 {
+    if value >= 1_000.0 {
+        value.round()
+    } else {
+        (value * 1_000.0).round() / 1_000.0
+    }
+}
