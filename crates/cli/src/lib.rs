@@ -1,1 +1,101 @@
-//! Command line.
+//! The command line: `sagamill`.
+//!
+//! Data goes to stdout, talk to stderr. `failure.rs` has the exit codes.
+
+#[cfg(feature = "shop")]
+mod dev;
+mod failure;
+mod output;
+mod replay;
+mod saga;
+mod source;
+mod view;
+
+use std::{ffi::OsString, process::ExitCode, time::Duration};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::failure::{Code, Failure};
+
+/// How long threads that still hang in a read or a write are waited for at the end.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// The command line as a whole.
+#[derive(Debug, Default)]
+pub struct Cli {}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "sagamill",
+    version,
+    about = "Sagas over several services: watch them, look into them, replay them."
+)]
+#[command(propagate_version = true, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sample shop in one process: orders succeed, fail and are undone.
+    #[cfg(feature = "shop")]
+    Dev(dev::Options),
+    /// Look into sagas.
+    #[command(subcommand)]
+    Saga(saga::Command),
+    /// Read the log again: all of it, or one stream.
+    Replay(replay::Options),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Cli {
+    /// The command line with all its commands.
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// Runs what this process was asked for, and says how it ended.
+    pub fn run(self) -> ExitCode {
+        self.run_from(std::env::args_os())
+    }
+    /// Runs what these arguments ask for; the first one is the program's name.
+    pub fn run_from(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+        let arguments = match Arguments::try_parse_from(arguments) {
+            Ok(arguments) => arguments,
+            Err(refusal) => {
+                // Help and version are refusals to clap, and go to stdout with 0; a broken pipe there is nobody's concern.
+                refusal.print().ok();
+                return ExitCode::from(u8::try_from(refusal.exit_code()).unwrap_or(Code::Usage as u8));
+            }
+        };
+        match execute(arguments.command) {
+            Ok(code) => code.into(),
+            Err(failure) => failure.report(),
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<Code, Failure> {
+    if let Command::Completions { shell } = command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Arguments::command(), "sagamill", &mut script);
+        std::io::Write::write_all(&mut std::io::stdout(), &script)?;
+        return Ok(Code::Success);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(async {
+        match command {
+            #[cfg(feature = "shop")]
+            Command::Dev(options) => dev::run(options).await,
+            Command::Saga(command) => saga::run(command).await,
+            Command::Replay(options) => replay::run(options).await,
+            Command::Completions { .. } => Ok(Code::Success),
+        }
+    });
+    runtime.shutdown_timeout(LINGER);
+    done
+}

@@ -275,6 +275,12 @@ pub(crate) async fn in_flight(pool: &SqlitePool) -> Result<u64, sqlx::Error> {
         .await
 }
 
+/// The last of the sagas' events that the orders' status knows.
+pub(crate) async fn last_status(pool: &SqlitePool) -> Result<Position, sqlx::Error> {
+    let last = "select coalesce(max(status_position), 0) from orders";
+    sqlx::query_scalar(last).fetch_one(pool).await.map(Position)
+}
+
 /// Writes down what a saga's event says of its order. Each event counts once, and an older one never after a newer one.
 pub(crate) async fn note_status(
     store: &EventStore<Sqlite>,

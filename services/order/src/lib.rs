@@ -10,20 +10,20 @@ mod ledger;
 mod place_order;
 mod progress;
 
-use std::{fmt, path::Path, pin::Pin, sync::Arc};
+use std::{fmt, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use basket::Basket;
 use sagamill::{
     bus::{BoxError, Bus},
-    eventstore::{EventStore, Recorded, Relay},
+    eventstore::{EventStore, Position, Recorded, Relay},
     prelude::{Coordinator, Sagas},
     saga::{core::History, wire},
 };
 use sagamill_service_kit::{Check, Intake, open_sqlite};
 use shop_contracts::{InventoryBooks, OrderId, PaymentBooks, ShippingBooks};
 use sqlx::Sqlite;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::{
@@ -36,6 +36,8 @@ pub use crate::{
 
 /// Orders that are being taken at once; one more is told to come back.
 const PLACING_MAX: usize = 512;
+/// How long a follower may take to catch up at the end.
+const FOLLOWER_PATIENCE: Duration = Duration::from_secs(2);
 /// The saga's events by which an order's status changes.
 const STATUS_EVENTS: [&str; 4] = ["saga.completed", "saga.compensated", "saga.parked", "saga.resumed"];
 
@@ -181,8 +183,8 @@ impl Orders {
         } = &self.books;
         ledger::ledger(self.store.pool(), &**inventory, &**payment, &**shipping).await
     }
-    /// Calls for each saga that ends or is parked, in order, from where the follower of this name was when it last ran;
-    /// after a crash, for some of them again.
+    /// Calls for each saga that ends, is parked or goes on after that, in order, from where the follower of this name was
+    /// when it last ran; after a crash, for some of them again. At the end it catches up first.
     ///
     /// # Errors
     /// [`Error::Log`].
@@ -190,25 +192,38 @@ impl Orders {
     where
         F: Fn(History) -> Following + Clone + Send + Sync + 'static,
     {
-        let store = self.store.clone();
+        let begun = self
+            .store
+            .checkpoints()
+            .await?
+            .into_iter()
+            .find(|checkpoint| checkpoint.name == name);
+        let reached = watch::Sender::new(begun.map_or(Position(0), |checkpoint| checkpoint.at.position));
+        let (store, seen) = (self.store.clone(), reached.clone());
         let handler = move |recorded: Recorded| -> Following {
-            let (store, follower) = (store.clone(), follower.clone());
+            let (store, follower, seen) = (store.clone(), follower.clone(), seen.clone());
             Box::pin(async move {
-                let Some(order) = progress::order_of(&recorded) else {
-                    return Ok(());
-                };
-                match progress::history(&store, order.as_str(), Some(recorded.version)).await? {
-                    Some(history) => follower(history).await,
-                    None => Ok(()),
+                if let Some(order) = progress::order_of(&recorded)
+                    && let Some(history) = progress::history(&store, order.as_str(), Some(recorded.version)).await?
+                {
+                    follower(history).await?;
                 }
+                seen.send_replace(recorded.position);
+                Ok(())
             })
         };
-        let ends = self
-            .store
-            .subscribe(name)
-            .category(wire::CATEGORY)
-            .types(STATUS_EVENTS.into_iter().take(3));
-        Ok(ends.run(handler, stop.cancelled_owned()).await?)
+        let ends = self.store.subscribe(name).category(wire::CATEGORY).types(STATUS_EVENTS);
+        Ok(ends.run(handler, self.caught_up(stop, reached.subscribe())).await?)
+    }
+
+    /// Ready when `stop` is, and the follower has seen all that the orders' status says; but a follower that hangs is not
+    /// waited for.
+    async fn caught_up(&self, stop: CancellationToken, mut reached: watch::Receiver<Position>) {
+        stop.cancelled().await;
+        if let Ok(last) = desk::last_status(self.store.pool()).await {
+            let following = reached.wait_for(|reached| *reached >= last);
+            tokio::time::timeout(FOLLOWER_PATIENCE, following).await.ok();
+        }
     }
 
     async fn keep_status(&self, stop: CancellationToken) -> Result<(), Error> {

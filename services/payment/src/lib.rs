@@ -53,7 +53,9 @@ impl Payment {
         let pool = open_sqlite(file).await?;
         desk::migrate(&pool).await?;
         let store = EventStore::open(pool).await?;
-        Ok(Self { desk: Desk { store, provider } })
+        Ok(Self {
+            desk: Desk { store, provider },
+        })
     }
     /// How it answers for its database.
     pub fn books(&self) -> Arc<dyn PaymentBooks> {

@@ -1,0 +1,184 @@
+//! `sagamill dev`: the sample shop in one process.
+//!
+//! `data.rs` is the directory, `shop.rs` the services, `load.rs` who orders, `console.rs` what is printed.
+
+mod console;
+mod data;
+mod load;
+mod shop;
+
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context, anyhow};
+use clap::{Args, ValueEnum};
+use sagamill_service_kit::{Frontdoor, Intake, LogFormat, Process, serve};
+use shop_order::Orders;
+use tokio::net::TcpListener;
+
+use crate::failure::{Code, Failure};
+use console::Console;
+use data::Directory;
+use load::Load;
+use shop::Shop;
+
+/// How long running sagas are waited for at the end; those that still run go on when the directory is used again.
+const DRAIN: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Where the databases are, made where it is missing; else a new temporary directory.
+    #[arg(long, value_name = "DIR", env = "SAGAMILL_DATA")]
+    data: Option<PathBuf>,
+    /// Where the shop answers over HTTP.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7700")]
+    listen: String,
+    /// Orders a second; 0 is none.
+    #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = rate)]
+    rate: f64,
+    /// Order nothing by itself.
+    #[arg(long)]
+    no_load: bool,
+    /// What the orders are drawn from: the same number, the same orders.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// How a saga that has ended looks.
+    #[arg(short, long, value_name = "FORMAT", default_value = "pretty")]
+    output: Format,
+    /// How the log on stderr looks: pretty or json.
+    #[arg(long, value_name = "FORMAT", default_value_t)]
+    log: LogFormat,
+}
+
+/// How a saga that has ended looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// A line for people.
+    Pretty,
+    /// An object a line.
+    Json,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (0.0..=load::RATE_MAX).contains(&rate) => Ok(rate),
+        _ => Err(format!("orders a second are 0 to {}", load::RATE_MAX)),
+    }
+}
+
+pub(crate) async fn run(options: Options) -> Result<Code, Failure> {
+    let process = Process::start(options.log, "warn").context("cannot start")?;
+    let directory = Directory::open(options.data)?;
+    let listener = bind(&options.listen).await?;
+    let address = listener.local_addr()?;
+    let shop = Shop::open(directory.path()).await?;
+    let console = Console::new(options.output, process.shutdown.clone());
+    let rate = if options.no_load { 0.0 } else { options.rate };
+    let banner = &format!(
+        "sagamill dev\n  shop     http://{address}  /catalog /orders /ledger /metrics /readyz\n  data     {}\n  load     {}",
+        directory.path().display(),
+        load_line(rate, options.seed),
+    );
+    console.say(banner).await;
+    let ended = run_shop(
+        process,
+        shop,
+        listener,
+        console.clone(),
+        Load::new(rate, options.seed, local(address)),
+    )
+    .await;
+    console
+        .say(&format!("the data is in {}", directory.path().display()))
+        .await;
+    ended
+}
+
+fn load_line(rate: f64, seed: u64) -> String {
+    if rate > 0.0 {
+        format!("{rate} orders/s, one in four fails by design (--rate, --no-load; --seed {seed})")
+    } else {
+        "none: POST /orders".to_owned()
+    }
+}
+
+async fn bind(listen: &str) -> Result<TcpListener, Failure> {
+    TcpListener::bind(listen).await.map_err(|error| {
+        let code = match error.kind() {
+            io::ErrorKind::InvalidInput => Code::Usage,
+            _ => Code::Unavailable,
+        };
+        let hint = if error.kind() == io::ErrorKind::AddrInUse {
+            "; choose another with --listen"
+        } else {
+            ""
+        };
+        Failure::new(code, anyhow!("cannot listen on {listen}: {error}{hint}"))
+    })
+}
+
+/// Where this process reaches itself, also where it listens everywhere.
+fn local(address: SocketAddr) -> SocketAddr {
+    let ip = match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        other => other.ip(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// In two phases: first the way in is closed and running sagas end, then the services stop.
+async fn run_shop(
+    process: Process,
+    shop: Shop,
+    listener: TcpListener,
+    console: Console,
+    load: Load,
+) -> Result<Code, Failure> {
+    let (shutdown, orders) = (process.shutdown.clone(), shop.orders.clone());
+    let health = shop.checks(process.health());
+    let routes = orders.routes(Intake::new(shutdown.tasks().clone()));
+    let routes = Frontdoor {
+        health,
+        metrics: process.metrics.clone(),
+    }
+    .around(routes);
+
+    let mut services = shop.start(&console);
+    let intake = async {
+        tokio::join!(
+            async {
+                let served = serve(listener, routes, &shutdown).await;
+                shutdown.begin();
+                served
+            },
+            load.run(shutdown.token().clone()),
+            console.watch_ledger(&orders, shutdown.token().clone()),
+        )
+        .0
+    };
+    let (served, failed) = tokio::join!(intake, services.first_failure(shutdown.token().clone()));
+    if failed.is_none() {
+        drain(&orders, &console).await;
+    }
+    let verdict = console.last_ledger(&orders).await;
+    let stopped = services.stop().await;
+    shutdown.finished().await;
+    failed.map_or(stopped, Err)?;
+    served.context("HTTP stopped")?;
+    Ok(verdict)
+}
+
+async fn drain(orders: &Orders, console: &Console) {
+    match tokio::time::timeout(DRAIN, orders.drained()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "cannot tell whether sagas still run"),
+        Err(_) => {
+            let left = orders.in_flight().await.unwrap_or_default();
+            console
+                .say(&format!(
+                    "{left} sagas still run; they go on when the same --data is used again"
+                ))
+                .await;
+        }
+    }
+}
