@@ -16,7 +16,7 @@ use crate::{
     failure::{Code, Failure},
     output::{ItemFormat, ListFormat, json_line, plain, stdout, table},
     source::Source,
-    view::{SagaDetail, SagaRow, mark, millis, span, state, undo_mark},
+    view::{SagaDetail, SagaRow, mark, millis, span, undo_mark},
 };
 
 #[derive(Debug, Subcommand)]
@@ -105,7 +105,7 @@ fn row(saga: &Summary) -> Vec<String> {
     vec![
         saga.key.clone(),
         format!("{} v{}", saga.definition, saga.version),
-        state(saga.state).to_owned(),
+        saga.state.to_string(),
         saga.step.clone().unwrap_or_default(),
         saga.started_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
         millis(saga.started_at, saga.updated_at).to_string(),
@@ -193,7 +193,7 @@ fn find<'a>(sagas: &'a [Summary], id: &str) -> Result<&'a Summary, Failure> {
 fn write_history(out: &mut impl Write, history: &History) -> std::io::Result<()> {
     let saga = &history.summary;
     let ms = millis(saga.started_at, saga.updated_at);
-    let (key, state) = (plain(&saga.key), state(saga.state));
+    let (key, state) = (plain(&saga.key), saga.state);
     writeln!(
         out,
         "{key}  {} v{}  {state}  {ms} ms",
@@ -214,8 +214,8 @@ fn write_history(out: &mut impl Write, history: &History) -> std::io::Result<()>
         .iter()
         .map(|step| (mark(step.state), step, step.state, &step.attempts));
     let undone = history.steps.iter().rev().filter_map(|step| {
-        let undo = step.undo_state.filter(|state| *state != "none")?;
-        Some((undo_mark(undo), step, undo, &step.undo_attempts))
+        let undo = step.undo.as_ref()?;
+        Some((undo_mark(undo.state), step, undo.state, &undo.attempts))
     });
     let rows = forward.chain(undone).map(|(mark, step, state, attempts)| {
         let error = attempts.iter().rev().find_map(|attempt| attempt.error.clone());

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use jiff::Timestamp;
-use sagamill::saga::core::{AttemptHistory, History, StepHistory, Summary, SummaryState};
+use sagamill::saga::core::{AttemptHistory, History, StepHistory, Summary, SummaryState, UndoHistory};
 use serde::Serialize;
 
 use crate::output::plain;
@@ -82,17 +82,17 @@ impl<'a> From<&'a History> for SagaEnd<'a> {
 }
 impl<'a> From<&'a StepHistory> for StepEnd<'a> {
     fn from(step: &'a StepHistory) -> Self {
-        let undo = step.undo_state.map(|state| UndoEnd {
-            state,
-            attempts: step.undo_attempts.len(),
-            ms: span(&step.undo_attempts),
-        });
+        let undo = |undo: &UndoHistory| UndoEnd {
+            state: undo.state,
+            attempts: undo.attempts.len(),
+            ms: span(&undo.attempts),
+        };
         Self {
             name: &step.name,
             state: step.state,
             attempts: step.attempts.len(),
             ms: span(&step.attempts),
-            undo,
+            undo: step.undo.as_ref().map(undo),
         }
     }
 }
@@ -113,19 +113,9 @@ pub(crate) struct SagaDetail<'a> {
 struct StepDetail<'a> {
     #[serde(flatten)]
     step: StepEnd<'a>,
-    tries: Vec<Try<'a>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    undo_tries: Vec<Try<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct Try<'a> {
-    number: u32,
-    from: Timestamp,
-    to: Option<Timestamp>,
-    outcome: &'static str,
+    tries: &'a [AttemptHistory],
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
+    undo_tries: Option<&'a [AttemptHistory]>,
 }
 
 impl<'a> From<&'a History> for SagaDetail<'a> {
@@ -133,8 +123,8 @@ impl<'a> From<&'a History> for SagaDetail<'a> {
         let summary = &history.summary;
         let detail = |step: &'a StepHistory| StepDetail {
             step: StepEnd::from(step),
-            tries: step.attempts.iter().map(Try::from).collect(),
-            undo_tries: step.undo_attempts.iter().map(Try::from).collect(),
+            tries: &step.attempts,
+            undo_tries: step.undo.as_ref().map(|undo| undo.attempts.as_slice()),
         };
         Self {
             row: SagaRow::from(summary),
@@ -146,25 +136,6 @@ impl<'a> From<&'a History> for SagaDetail<'a> {
         }
     }
 }
-impl<'a> From<&'a AttemptHistory> for Try<'a> {
-    fn from(attempt: &'a AttemptHistory) -> Self {
-        let AttemptHistory {
-            number,
-            from,
-            to,
-            outcome,
-            error,
-        } = attempt;
-        Self {
-            number: *number,
-            from: *from,
-            to: *to,
-            outcome,
-            error: error.as_deref(),
-        }
-    }
-}
-
 /// A saga on one line: what was done, what was not, what was undone, and how it ended.
 pub(crate) fn line(history: &History) -> String {
     let summary = &history.summary;
@@ -182,24 +153,13 @@ pub(crate) fn line(history: &History) -> String {
         }
     }
     for step in history.steps.iter().rev() {
-        if let Some(undo) = step.undo_state.and_then(undo_mark) {
+        if let Some(undo) = step.undo.as_ref().and_then(|undo| undo_mark(undo.state)) {
             write!(line, " {undo} {}", plain(&step.name)).ok();
         }
     }
     let ms = millis(summary.started_at, summary.updated_at);
-    write!(line, " → {} {ms} ms", state(summary.state)).ok();
+    write!(line, " → {} {ms} ms", summary.state).ok();
     line
-}
-
-/// The state as a word.
-pub(crate) fn state(state: SummaryState) -> &'static str {
-    match state {
-        SummaryState::Running => "running",
-        SummaryState::Parked => "parked",
-        SummaryState::Completed => "completed",
-        SummaryState::Compensated => "compensated",
-        _ => "unknown",
-    }
 }
 
 /// The sign of a step's state; none where there is nothing to show yet.
@@ -220,7 +180,7 @@ pub(crate) fn undo_mark(state: &str) -> Option<char> {
         "undone" => Some('↩'),
         "asked" => Some('…'),
         "unknown" => Some('?'),
-        "parked" => Some('‖'),
+        "left" | "parked" => Some('‖'),
         _ => None,
     }
 }

@@ -30,7 +30,7 @@ impl From<StepHistory> for StepView {
             name: step.name,
             state: step.state,
             attempts: step.attempts.len(),
-            undo: step.undo_state,
+            undo: step.undo.map(|undo| undo.state),
         }
     }
 }
