@@ -1,0 +1,103 @@
+//! Reads the log once for all shards of a feed, page by page, and waits for more where it ends.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Pauses, ShardBy, Subscription, shared::Shared};
+use crate::{
+    Error, Position, Recorded,
+    backend::{Backend, Query},
+};
+
+/// Events in a page.
+const PAGE: usize = 500;
+/// The longest pause while the database does not answer.
+const PAUSE: Duration = Duration::from_secs(5);
+
+pub(super) struct Reader {
+    backend: Arc<dyn Backend>,
+    shared: Arc<Shared>,
+    name: String,
+    filter: Query,
+    shards: u16,
+    by: ShardBy,
+}
+
+impl Reader {
+    pub(super) fn new(of: &Subscription, shared: Arc<Shared>) -> Self {
+        Self {
+            backend: of.backend.clone(),
+            shared,
+            name: of.name.clone(),
+            filter: Query { limit: PAGE.min(of.max_in_flight.max(16)), ..of.filter.clone() },
+            shards: of.shards,
+            by: of.by,
+        }
+    }
+
+    /// Reads until it is dropped. Cancel-safe: a page counts when it has been taken in, which nothing interrupts.
+    pub(super) async fn run(self) {
+        let mut wake = self.backend.wake();
+        let mut pauses = Pauses::default();
+        loop {
+            // Before the log is looked at: what is appended from here on wakes.
+            wake.mark_unchanged();
+            let Some(from) = self.shared.lock().cursor() else {
+                self.shared.room.notified().await;
+                continue;
+            };
+            match self.backend.read(Query { after: Some(from.position.0), ..self.filter.clone() }).await {
+                Ok(page) => {
+                    pauses.reset();
+                    if self.shared.fill(from, page, |event| self.place(event)) {
+                        self.wait(&mut wake).await;
+                    }
+                }
+                Err(Error::ShutDown) => return self.shared.end(Error::ShutDown),
+                Err(error) => {
+                    let pause = pauses.next(PAUSE);
+                    tracing::warn!(subscription = %self.name, %error, ?pause, "the log cannot be read; trying again");
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// Until there may be more: an append, a shard gained, room for one that had none.
+    async fn wait(&self, wake: &mut watch::Receiver<Position>) {
+        tokio::select! {
+            biased;
+            () = self.shared.room.notified() => (),
+            changed = wake.changed() => if changed.is_err() {
+                self.shared.end(Error::ShutDown);
+                std::future::pending::<()>().await;
+            },
+        }
+    }
+
+    fn place(&self, event: &Recorded) -> u16 {
+        let key = match self.by {
+            ShardBy::Stream => event.stream.as_str(),
+            ShardBy::Key => event.key.as_deref().unwrap_or(event.stream.as_str()),
+        };
+        place(key, self.shards)
+    }
+}
+
+/// The shard of a key. It must never change: checkpoints are kept by it.
+fn place(key: &str, shards: u16) -> u16 {
+    (xxh3_64(key.as_bytes()) % u64::from(shards)) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+
+    #[test]
+    fn shard_of_a_key_never_changes() {
+        let places: Vec<u16> = ["order-1", "order-2", "payment-1", ""].iter().map(|key| place(key, 64)).collect();
+        insta::assert_debug_snapshot!(places);
+    }
+}

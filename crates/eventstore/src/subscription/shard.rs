@@ -1,0 +1,198 @@
+//! One shard in this process: how far it was read, what is not done yet, and so where its checkpoint may be.
+
+use std::collections::BTreeMap;
+
+use tokio::time::Instant;
+
+use crate::{Anchor, Lease, Position};
+
+/// A shard that this process holds.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) lease: Lease,
+    /// Work may be done under the lease until then, by the monotonic clock.
+    pub(super) trusted_until: Instant,
+    /// All events up to here were taken in.
+    read: Anchor,
+    /// Taken in and not done, each with the last place that is known before it. Its size is that of the work in flight, not
+    /// of what was done beyond the first open event.
+    pending: BTreeMap<Position, Anchor>,
+    saved: Anchor,
+    /// An event was done since the last save, which makes the next one worth its while soon.
+    worked: bool,
+    /// It had no room for an event: reading goes on at `read` when there is some.
+    stalled: bool,
+    /// It goes to another process as soon as nothing is pending, or at this time.
+    leaving: Option<Instant>,
+}
+
+impl Shard {
+    pub(super) fn new(lease: Lease, checkpoint: Anchor, trusted_until: Instant) -> Self {
+        Self {
+            lease,
+            trusted_until,
+            read: checkpoint,
+            pending: BTreeMap::new(),
+            saved: checkpoint,
+            worked: false,
+            stalled: false,
+            leaving: None,
+        }
+    }
+    pub(super) fn read(&self) -> Anchor {
+        self.read
+    }
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+    /// Whether the reader has to do with it.
+    pub(super) fn is_reading(&self) -> bool {
+        !self.stalled && self.leaving.is_none()
+    }
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+    /// Whether it can be given to another process now.
+    pub(super) fn is_free(&self, now: Instant) -> bool {
+        self.leaving.is_some_and(|until| self.pending.is_empty() || until <= now)
+    }
+    /// Whether an event of a page that began after `from` is news to it.
+    pub(super) fn wants(&self, from: Anchor, event: Position) -> bool {
+        self.is_reading() && from.position <= self.read.position && self.read.position < event
+    }
+
+    /// Takes an event in; `before` is the last place that is known in front of it.
+    pub(super) fn take(&mut self, event: Anchor, before: Anchor) {
+        self.pending.insert(event.position, later(before, self.read));
+        self.read = event;
+    }
+    /// Leaves an event out for now: reading goes on with it.
+    pub(super) fn stall(&mut self, before: Anchor) {
+        self.stalled = true;
+        self.read = later(before, self.read);
+    }
+    /// Reading may go on.
+    pub(super) fn resume(&mut self) {
+        self.stalled = false;
+    }
+    /// A page from `from` up to `to` had nothing more for it.
+    pub(super) fn pass(&mut self, from: Anchor, to: Anchor) {
+        if self.is_reading() && from.position <= self.read.position {
+            self.read = later(to, self.read);
+        }
+    }
+    /// Answers whether the event was pending.
+    pub(super) fn done(&mut self, event: Position) -> bool {
+        let open = self.pending.remove(&event).is_some();
+        self.worked |= open;
+        open
+    }
+    /// Nothing more is taken in; events that nobody has seen yet (the first of them given) are left to the next owner.
+    /// Answers how many those were.
+    pub(super) fn leave(&mut self, until: Instant, unseen: Option<Position>) -> usize {
+        self.leaving = Some(until);
+        let Some(first) = unseen else { return 0 };
+        let dropped = self.pending.split_off(&first);
+        // What nobody has seen must not count as done once the rest is.
+        if let Some(before) = dropped.values().next() {
+            self.read = *before;
+        }
+        dropped.len()
+    }
+
+    /// All before it, and itself, are done.
+    pub(super) fn low(&self) -> Anchor {
+        self.pending.values().next().copied().unwrap_or(self.read)
+    }
+    /// Where the checkpoint goes next, if it moved.
+    pub(super) fn unsaved(&self) -> Option<Anchor> {
+        Some(self.low()).filter(|low| low.position > self.saved.position)
+    }
+    pub(super) fn has_worked(&self) -> bool {
+        self.worked && self.unsaved().is_some()
+    }
+    pub(super) fn saved(&mut self, at: Anchor) {
+        self.saved = at;
+        self.worked = false;
+    }
+}
+
+fn later(one: Anchor, other: Anchor) -> Anchor {
+    if one.position > other.position { one } else { other }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn at(position: i64) -> Anchor {
+        let event = (position > 0).then(|| Uuid::from_u128(position as u128));
+        Anchor { position: Position(position), event }
+    }
+    fn shard() -> Shard {
+        let lease = Lease { name: "test".into(), shard: 0, owner: Uuid::nil(), fence: 1 };
+        Shard::new(lease, at(0), Instant::now())
+    }
+
+    #[test]
+    fn low_watermark_stands_before_the_first_open_event() {
+        let mut shard = shard();
+        shard.take(at(3), at(2));
+        shard.take(at(5), at(4));
+        shard.pass(at(0), at(9));
+        assert_eq!(shard.low(), at(2));
+        shard.done(Position(5));
+        assert_eq!(shard.low(), at(2), "what is done behind an open event does not move it");
+        shard.done(Position(3));
+        assert_eq!(shard.low(), at(9), "what was filtered out counts as done");
+    }
+
+    #[test]
+    fn unseen_events_of_a_leaving_shard_are_left_to_the_next_owner() {
+        let mut shard = shard();
+        shard.take(at(3), at(2));
+        shard.take(at(5), at(4));
+        shard.take(at(8), at(7));
+        assert_eq!(shard.leave(Instant::now() + Duration::from_secs(1), Some(Position(5))), 2);
+        shard.pass(at(0), at(20));
+        assert!(!shard.is_free(Instant::now()));
+        shard.done(Position(3));
+        assert!(shard.is_free(Instant::now()));
+        assert_eq!(shard.low(), at(4));
+    }
+
+    proptest! {
+        /// Against the plain definition: the highest place such that everything of the shard before it is done.
+        #[test]
+        fn low_watermark_is_that_of_the_definition(mine in prop::collection::vec(any::<bool>(), 1..40), order in any::<u64>()) {
+            let mut shard = shard();
+            let mut events: Vec<i64> = Vec::new();
+            for (n, mine) in mine.iter().enumerate() {
+                let position = n as i64 + 1;
+                if *mine {
+                    shard.take(at(position), at(position - 1));
+                    events.push(position);
+                }
+            }
+            let end = mine.len() as i64;
+            shard.pass(at(0), at(end));
+            let mut open = events.clone();
+            let mut seed = order;
+            while !open.is_empty() {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let event = open.remove((seed >> 33) as usize % open.len());
+                prop_assert!(shard.done(Position(event)));
+                prop_assert!(!shard.done(Position(event)), "it is done once");
+                prop_assert_eq!(shard.low(), at(open.first().map_or(end, |first| first - 1)));
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! What the parts of a feed share: the shards that this process holds, and the signals that are ready to be handed out.
+//!
+//! One lock, held for the time of a page at most and never across an await.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{Signal, shard::Shard};
+use crate::{Anchor, Error, Lease, Position, Recorded, Result, backend::Page};
+
+/// Checkpoints are saved so long after an event was done, at the latest.
+const SAVE_AFTER: Duration = Duration::from_millis(100);
+/// Checkpoints that only passed over events of others may wait so long: a restart looks at those again, and that is all.
+const SAVE_PASSED_AFTER: Duration = Duration::from_secs(1);
+/// So many events done make a save due at once.
+const SAVE_AT: usize = 1_000;
+
+/// Shared by the feed, its reader, its keeper and its progress handles.
+#[derive(Debug)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    /// A signal is ready, or a lease was prolonged that one waits for.
+    pub(super) ready: Notify,
+    /// The reader may find more to do.
+    pub(super) room: Notify,
+    /// The keeper may find more to do.
+    pub(super) work: Notify,
+}
+
+/// What lies under the lock.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) shards: BTreeMap<u16, Shard>,
+    queue: VecDeque<Signal>,
+    /// Events that are pending in all shards, in the queue or handed out.
+    held: usize,
+    /// The most that it may be.
+    most: usize,
+    /// The reader stopped short somewhere for want of room.
+    hungry: bool,
+    /// Events or shards came in since the last `CaughtUp`.
+    news: bool,
+    /// Which of two readers' places has its turn.
+    newest_first: bool,
+    save_due: Option<Instant>,
+    done: usize,
+    end: Option<Error>,
+}
+
+/// What [`Shared::take`] found.
+pub(super) enum Taken {
+    Signal(Signal),
+    Nothing,
+    End(Error),
+}
+
+impl Shared {
+    pub(super) fn new(most: usize) -> Self {
+        let state = State {
+            shards: BTreeMap::new(),
+            queue: VecDeque::new(),
+            held: 0,
+            most: most.max(1),
+            hungry: false,
+            news: false,
+            newest_first: false,
+            save_due: None,
+            done: 0,
+            end: None,
+        };
+        Self { state: Mutex::new(state), ready: Notify::new(), room: Notify::new(), work: Notify::new() }
+    }
+    /// Every change leaves the state whole, so a panic elsewhere under the lock spoils nothing.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next signal, in order. An event of a shard whose lease is in doubt waits until it is prolonged or lost.
+    pub(super) fn take(&self) -> Taken {
+        let mut state = self.lock();
+        if let Some(Signal::Event { shard, .. }) = state.queue.front()
+            && !state.holds(*shard)
+        {
+            return Taken::Nothing;
+        }
+        match (state.queue.pop_front(), &state.end) {
+            (Some(signal), _) => Taken::Signal(signal),
+            (None, Some(error)) => Taken::End(error.clone()),
+            (None, None) => Taken::Nothing,
+        }
+    }
+    pub(super) fn done(&self, shard: u16, event: Position) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(of) = state.shards.get_mut(&shard) else { return };
+        if !of.done(event) {
+            return;
+        }
+        state.held -= 1;
+        state.done += 1;
+        let free = of.is_leaving() && of.pending() == 0;
+        let resumes = of.is_stalled() && state.has_room_for(shard);
+        // Room elsewhere lets a stalled shard go on too; looked at now and then, not for each event.
+        if state.hungry && state.has_room() && (resumes || state.held.is_multiple_of(state.slack())) {
+            self.room.notify_one();
+        }
+        if state.want_save(SAVE_AFTER) || free {
+            self.work.notify_one();
+        }
+    }
+    /// A shard is this process's from now on.
+    pub(super) fn gain(&self, lease: Lease, checkpoint: Anchor, trusted_until: Instant) {
+        let mut state = self.lock();
+        state.news = true;
+        state.queue.push_back(Signal::Gained { lease: lease.clone() });
+        state.shards.insert(lease.shard, Shard::new(lease, checkpoint, trusted_until));
+        drop(state);
+        self.room.notify_one();
+        self.ready.notify_one();
+    }
+    /// A shard is this process's no longer, if it is so under this lease.
+    pub(super) fn lose(&self, lease: &Lease) {
+        let mut state = self.lock();
+        let shard = lease.shard;
+        if state.shards.get(&shard).is_none_or(|held| held.lease != *lease) {
+            return;
+        }
+        let pending = state.shards.remove(&shard).map_or(0, |lost| lost.pending());
+        state.held -= pending;
+        let mut unseen = false;
+        state.queue.retain(|signal| match signal {
+            Signal::Event { shard: of, .. } => *of != shard,
+            Signal::Gained { lease } if lease.shard == shard => {
+                unseen = true;
+                false
+            }
+            Signal::Gained { .. } | Signal::Lost { .. } | Signal::CaughtUp { .. } => true,
+        });
+        if !unseen {
+            state.queue.push_back(Signal::Lost { shard });
+        }
+        drop(state);
+        self.room.notify_one();
+        self.ready.notify_one();
+    }
+    /// Leases were prolonged; those of `asked` that are not among `kept` are lost.
+    pub(super) fn renewed(&self, asked: &[Lease], kept: &[Lease], trusted_until: Instant) -> usize {
+        let mut state = self.lock();
+        for lease in kept {
+            if let Some(shard) = state.shards.get_mut(&lease.shard).filter(|shard| shard.lease == *lease) {
+                shard.trusted_until = trusted_until;
+            }
+        }
+        drop(state);
+        self.ready.notify_one();
+        let lost: Vec<_> = asked.iter().filter(|lease| !kept.contains(lease)).collect();
+        lost.iter().for_each(|lease| self.lose(lease));
+        lost.len()
+    }
+    /// Ends the feed, after what is queued already.
+    pub(super) fn end(&self, error: Error) {
+        self.lock().end.get_or_insert(error);
+        self.ready.notify_one();
+        self.work.notify_one();
+    }
+    /// Takes a page in. Answers whether there is nothing more to read for now.
+    pub(super) fn fill(&self, from: Anchor, page: Page, place: impl Fn(&Recorded) -> u16) -> bool {
+        let mut state = self.lock();
+        let idle = state.fill(from, page, place);
+        let save = state.want_save(SAVE_PASSED_AFTER);
+        drop(state);
+        self.ready.notify_one();
+        if save {
+            self.work.notify_one();
+        }
+        idle
+    }
+}
+
+impl State {
+    pub(super) fn holds(&self, shard: u16) -> bool {
+        self.shards.get(&shard).is_some_and(|shard| Instant::now() < shard.trusted_until)
+    }
+    pub(super) fn lease(&self, shard: u16) -> Option<Lease> {
+        self.shards.get(&shard).map(|shard| shard.lease.clone())
+    }
+    pub(super) fn leases(&self) -> Vec<Lease> {
+        self.shards.values().map(|shard| shard.lease.clone()).collect()
+    }
+    pub(super) fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+    pub(super) fn save_due(&self) -> Option<Instant> {
+        self.save_due
+    }
+    /// How far the log was read at most.
+    pub(super) fn farthest(&self) -> Option<Anchor> {
+        self.shards.values().map(Shard::read).max_by_key(|read| read.position)
+    }
+    /// Up to where everything of this process's shards is done.
+    pub(super) fn lowest(&self) -> Option<Position> {
+        self.shards.values().map(|shard| shard.low().position).min()
+    }
+
+    /// Where the reader goes on; none while there is no room. Where shards stand at different places, the last and the first
+    /// of them have their turns, so that a shard that has much to catch up does not hold up those that are live.
+    pub(super) fn cursor(&mut self) -> Option<Anchor> {
+        self.hungry = !self.has_room();
+        if self.hungry {
+            return None;
+        }
+        let resumed: Vec<u16> =
+            self.shards.iter().filter(|(n, shard)| shard.is_stalled() && self.has_room_for(**n)).map(|(n, _)| *n).collect();
+        for shard in resumed {
+            self.shards.get_mut(&shard).into_iter().for_each(Shard::resume);
+        }
+        self.hungry = self.shards.values().any(Shard::is_stalled);
+        self.newest_first = !self.newest_first;
+        let places = self.shards.values().filter(|shard| shard.is_reading()).map(Shard::read);
+        if self.newest_first {
+            places.max_by_key(|read| read.position)
+        } else {
+            places.min_by_key(|read| read.position)
+        }
+    }
+
+    fn fill(&mut self, from: Anchor, page: Page, place: impl Fn(&Recorded) -> u16) -> bool {
+        let mut before = from;
+        for event in page.events {
+            let at = Anchor { position: event.position, event: Some(event.id) };
+            self.offer(place(&event), event, from, before);
+            before = at;
+        }
+        let scanned = if page.anchor.position > before.position { page.anchor } else { before };
+        self.shards.values_mut().for_each(|shard| shard.pass(from, scanned));
+        let reading = || self.shards.values().filter(|shard| shard.is_reading());
+        let idle = page.end && reading().all(|shard| shard.read().position >= scanned.position);
+        if idle && self.news && !self.shards.values().any(Shard::is_stalled) {
+            self.news = false;
+            if matches!(self.queue.back(), Some(Signal::CaughtUp { .. })) {
+                self.queue.pop_back();
+            }
+            self.queue.push_back(Signal::CaughtUp { at: scanned.position });
+        }
+        idle
+    }
+    fn offer(&mut self, number: u16, event: Recorded, from: Anchor, before: Anchor) {
+        let (room, limit) = (self.held < self.most, self.limit());
+        let Some(shard) = self.shards.get_mut(&number).filter(|shard| shard.wants(from, event.position)) else { return };
+        if room && shard.pending() < limit {
+            shard.take(Anchor { position: event.position, event: Some(event.id) }, before);
+            self.held += 1;
+            self.news = true;
+            self.queue.push_back(Signal::Event { shard: number, event });
+        } else {
+            shard.stall(before);
+            self.hungry = true;
+        }
+    }
+
+    /// The most that one shard may have pending: as much as there is room left, so that shards that get nothing done never
+    /// take all of it; its equal part at least.
+    fn limit(&self) -> usize {
+        (self.most - self.held).max(self.most / self.shards.len().max(1)).max(1)
+    }
+    /// So much room must there be for reading to go on: pages are not read for the sake of single events.
+    fn slack(&self) -> usize {
+        (self.most / 8).max(1)
+    }
+    fn has_room(&self) -> bool {
+        self.held + self.slack() <= self.most
+    }
+    fn has_room_for(&self, shard: u16) -> bool {
+        let limit = self.limit();
+        self.shards.get(&shard).is_some_and(|shard| shard.pending() + (limit / 8).max(1) <= limit)
+    }
+
+    /// Has checkpoints saved after `pause`, or at once after many events; answers whether the keeper must be told.
+    fn want_save(&mut self, pause: Duration) -> bool {
+        let wanted = match self.save_due {
+            Some(_) if self.done == SAVE_AT => Some(Instant::now()),
+            Some(due) if pause == SAVE_AFTER && self.done == 1 => Some(due.min(Instant::now() + pause)),
+            due @ Some(_) => due,
+            None if self.shards.values().all(|shard| shard.unsaved().is_none()) => None,
+            None => Some(Instant::now() + pause),
+        };
+        let tell = wanted != self.save_due;
+        self.save_due = wanted;
+        tell
+    }
+    /// The checkpoints that moved. Counting starts anew.
+    pub(super) fn moves(&mut self) -> Vec<(Lease, Anchor)> {
+        self.save_due = None;
+        self.done = 0;
+        let moved = |shard: &Shard| shard.unsaved().map(|to| (shard.lease.clone(), to));
+        self.shards.values().filter_map(moved).collect()
+    }
+    /// Another save is due after a failed one.
+    pub(super) fn save_again(&mut self, at: Instant) {
+        self.save_due = Some(at);
+    }
+    pub(super) fn saved(&mut self, moves: &[(Lease, Anchor)]) {
+        for (lease, to) in moves {
+            if let Some(shard) = self.shards.get_mut(&lease.shard).filter(|shard| shard.lease == *lease) {
+                shard.saved(*to);
+            }
+        }
+    }
+
+    /// Prepares so many shards for another process: nothing more of them is handed out, and they go when nothing is pending.
+    pub(super) fn leave(&mut self, count: usize, until: Instant) {
+        let going: Vec<u16> =
+            self.shards.iter().rev().filter(|(_, shard)| !shard.is_leaving()).map(|(n, _)| *n).take(count).collect();
+        for number in going {
+            let of = |signal: &Signal| match signal {
+                Signal::Event { shard, event } if *shard == number => Some(event.position),
+                Signal::Event { .. } | Signal::Gained { .. } | Signal::Lost { .. } | Signal::CaughtUp { .. } => None,
+            };
+            let unseen = self.queue.iter().find_map(of);
+            self.queue.retain(|signal| of(signal).is_none());
+            if let Some(shard) = self.shards.get_mut(&number) {
+                self.held -= shard.leave(until, unseen);
+            }
+        }
+    }
+    /// Shards that may go to another process now.
+    pub(super) fn free(&self) -> Vec<Lease> {
+        let now = Instant::now();
+        self.shards.values().filter(|shard| shard.is_free(now)).map(|shard| shard.lease.clone()).collect()
+    }
+    /// How many shards are to be kept.
+    pub(super) fn kept(&self) -> usize {
+        self.shards.values().filter(|shard| !shard.is_leaving()).count()
+    }
+}
+
+/// The lease under which a shard is worked on, for a write.
+pub(super) fn lease_of(shared: &Shared, name: &str, shard: u16) -> Result<Lease> {
+    shared.lock().lease(shard).ok_or_else(|| Error::Fenced { name: name.to_owned(), shard })
+}
