@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedMutexGuard, watch};
 use uuid::Uuid;
 
-use crate::{Anchor, Lease, Position, Receipt, Recorded, Result, StreamId, entry::Entry};
+use crate::{Anchor, Error, Lease, Position, Receipt, Recorded, Result, StreamId, entry::Entry};
 
 /// All that a store needs of a database.
 pub(crate) trait Backend: Log + Desk {}
@@ -62,31 +62,40 @@ pub(crate) fn micros() -> i64 {
     Timestamp::now().as_microsecond()
 }
 
-/// Who reads what, and how far.
+/// Who reads what, and how far. Times are by the log's clock. Every write under a lease compares owner and fence.
 pub(crate) trait Desk: Send + Sync + 'static {
-    /// Takes shards of a subscription that nobody holds, or whose lease has ended, at most `most`; makes their rows where
-    /// the subscription is new, at `start`. Each new owner gets a higher fence.
+    /// Says that an owner works on a subscription, or wants to, for so long. Answers all that do, itself among them.
+    fn join<'a>(&'a self, name: &'a str, owner: Uuid, ttl: Duration) -> BoxFuture<'a, Result<Vec<Uuid>>>;
+    /// Takes that back.
+    fn leave<'a>(&'a self, name: &'a str, owner: Uuid) -> BoxFuture<'a, Result<()>>;
+    /// Takes shards of a subscription that nobody holds, or whose lease has ended, at most `most`; makes all their rows
+    /// where the subscription is new, at `start`, which is their first anchor. Each new owner gets a higher fence.
+    /// [`Error::Invalid`](crate::Error::Invalid) where the subscription has another number of shards.
     fn claim<'a>(&'a self, ask: &'a Claim) -> BoxFuture<'a, Result<Vec<Claimed>>>;
-    /// Prolongs leases; those that are lost are not in the answer.
+    /// Prolongs leases, also those that have ended and that nobody took since; those that are lost are not in the answer.
     fn renew<'a>(&'a self, leases: &'a [Lease], ttl: Duration) -> BoxFuture<'a, Result<Vec<Lease>>>;
     /// Gives leases back, so that another process need not wait for their end.
     fn release<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<()>>;
     /// Moves checkpoints forward, each if owner and fence still match, and keeps the last 64 anchors of each. Answers
-    /// those that are lost.
+    /// those that are lost. One that is further already stays where it is, and is not lost.
     fn save<'a>(&'a self, moves: &'a [(Lease, Anchor)]) -> BoxFuture<'a, Result<Vec<Lease>>>;
     /// All checkpoints, for operators and `lag`.
     fn checkpoints(&self) -> BoxFuture<'_, Result<Vec<Checkpoint>>>;
     /// The anchors of a shard, the newest first.
     fn anchors<'a>(&'a self, name: &'a str, shard: u16) -> BoxFuture<'a, Result<Vec<Anchor>>>;
-    /// Puts a checkpoint where the operator says, with no regard to leases: rewind, or accept another history.
+    /// Puts a checkpoint where the operator says: rewind, or accept another history. Its owner loses it, and anchors that
+    /// lie beyond it are forgotten.
     fn reset<'a>(&'a self, name: &'a str, shard: u16, to: Anchor) -> BoxFuture<'a, Result<()>>;
-    /// Writes timers down, under a lease.
+    /// Writes timers down, under a lease; one of the same id is replaced. [`Error::Fenced`](crate::Error::Fenced).
     fn schedule<'a>(&'a self, lease: &'a Lease, timers: &'a [Timer]) -> BoxFuture<'a, Result<()>>;
-    /// Takes timers away, under a lease.
+    /// Takes timers away, under a lease. [`Error::Fenced`](crate::Error::Fenced).
     fn unschedule<'a>(&'a self, lease: &'a Lease, ids: &'a [String]) -> BoxFuture<'a, Result<()>>;
     /// The timers of a shard that are due before a time, the earliest first.
     fn timers<'a>(&'a self, name: &'a str, shard: u16, before: Timestamp) -> BoxFuture<'a, Result<Vec<Timer>>>;
 }
+
+/// How many anchors are kept of each shard.
+pub(crate) const ANCHORS: usize = 64;
 
 /// A page of a reading.
 #[derive(Debug, Clone)]
@@ -177,6 +186,20 @@ pub(crate) struct Claim {
     pub(crate) start: Anchor,
     /// Most shards wanted now.
     pub(crate) most: u16,
+}
+
+impl Claim {
+    /// # Errors
+    /// [`Error::Invalid`] where the subscription has another number of shards by now: the place of a key would change.
+    pub(crate) fn check_shards(&self, rows: usize) -> Result<()> {
+        if rows == usize::from(self.shards) {
+            return Ok(());
+        }
+        let (name, asked) = (&self.name, self.shards);
+        Err(Error::Invalid {
+            what: format!("subscription `{name}` has {rows} shards for ever, not {asked}: give it another name"),
+        })
+    }
 }
 
 /// A shard that was taken, and where its last owner came to.

@@ -8,3 +8,19 @@ pub(crate) const FLUSH_SECONDS: &str = "sagamill_log_flush_seconds";
 pub(crate) const APPENDED: &str = "sagamill_log_appended_total";
 /// Counter: batches refused, by `reason` (`conflict`, `guarded`, `fenced`, `id_reused`, `closed`, `database`).
 pub(crate) const REFUSED: &str = "sagamill_log_refused_total";
+/// Gauge: positions that the log goes beyond what is done, in the shards of this process, by `subscription`.
+pub(crate) const SUBSCRIPTION_LAG: &str = "sagamill_subscription_lag_positions";
+/// Counter: checkpoints saved, by `subscription`.
+pub(crate) const CHECKPOINTS_SAVED: &str = "sagamill_subscription_checkpoints_saved_total";
+/// Counter: shards that another process took over, found out by a refused write, by `subscription`.
+pub(crate) const LEASES_LOST: &str = "sagamill_subscription_leases_lost_total";
+/// Counter: messages that the transport has confirmed, by `transport`.
+pub(crate) const RELAY_PUBLISHED: &str = "sagamill_relay_published_total";
+/// Counter: publishes that failed and are tried again, by `transport` and `reason` (`no_subscriber`, `failed`).
+pub(crate) const RELAY_FAILURES: &str = "sagamill_relay_failures_total";
+/// Gauge: positions that the log goes beyond what is published, in the shards of this process.
+pub(crate) const RELAY_LAG: &str = "sagamill_relay_lag_positions";
+/// Gauge, seconds: the age of the oldest event that waits to be published; 0 where none does.
+pub(crate) const RELAY_LAG_SECONDS: &str = "sagamill_relay_lag_seconds";
+/// Gauge, Unix seconds: when the oldest event that waits to be published was recorded; 0 where none does.
+pub(crate) const RELAY_OLDEST: &str = "sagamill_relay_oldest_pending_timestamp_seconds";

@@ -12,6 +12,7 @@ use crate::{
     appender::Appender,
     backend::{Backend, Query},
     entry::Entry,
+    subscription,
 };
 
 /// Stands for "whichever database the URL named".
@@ -313,8 +314,8 @@ impl<D> EventStore<D> {
         self.inner.backend.sleep_until(due).await;
     }
     /// A named subscription.
-    pub fn subscribe(&self, _name: impl Into<String>) -> Subscription {
-        todo!()
+    pub fn subscribe(&self, name: impl Into<String>) -> Subscription {
+        Subscription::new(self.inner.backend.clone(), name)
     }
     /// How far every subscription is.
     ///
@@ -328,8 +329,8 @@ impl<D> EventStore<D> {
     ///
     /// # Errors
     /// What the database says.
-    pub async fn rewind(&self, _name: &str) -> Result<()> {
-        todo!()
+    pub async fn rewind(&self, name: &str) -> Result<()> {
+        subscription::rewind(&*self.inner.backend, name).await
     }
     /// Forgets which database it is, for whoever takes any store.
     pub fn any(&self) -> EventStore {

@@ -15,6 +15,7 @@ use futures_core::future::BoxFuture;
 
 use crate::{Append, EventStore, Expected, Memory, NewEvent, Position, Recorded};
 
+pub mod feed;
 pub mod log;
 
 /// A log under test: opened any number of times, as by several processes.
@@ -23,6 +24,8 @@ pub trait Subject: Send + Sync + 'static {
     fn open(&self) -> BoxFuture<'_, EventStore>;
     /// Forgets all events after this position, as a failover to a lagging replica does.
     fn lose_tail(&self, after: Position) -> BoxFuture<'_, ()>;
+    /// Stops tokio's clock, where the log's clock is that one and no thread of its own is waited for.
+    fn pause(&self) {}
 }
 
 /// The memory log as a subject.
@@ -37,6 +40,9 @@ impl Subject for Memory {
     fn lose_tail(&self, after: Position) -> BoxFuture<'_, ()> {
         Self::lose_tail(self, after);
         Box::pin(std::future::ready(()))
+    }
+    fn pause(&self) {
+        tokio::time::pause();
     }
 }
 
@@ -92,6 +98,19 @@ macro_rules! conformance {
             log::joining: staged_events_come_and_go_with_their_transaction, a_staged_fact_is_stored_once,
                 a_checked_append_fails_without_a_trace, writers_queue_in_turn;
             log::together: readers_see_exactly_what_was_committed_in_order, batches_happen_in_some_order;
+            feed::following: every_subscriber_sees_what_was_committed_from_catch_up_to_live,
+                checkpoint_survives_a_restart_and_only_open_events_come_again,
+                checkpoint_of_a_filtered_subscription_advances, new_feed_of_an_empty_log_has_caught_up,
+                stuck_shard_holds_up_no_other, subscription_from_now_skips_what_was_there,
+                handler_that_fails_holds_its_shard;
+            feed::owning: paused_owner_is_fenced, processes_share_shards_and_take_over_at_a_close,
+                shards_of_a_dead_process_are_taken_over, timers_are_fenced_and_survive_a_take_over,
+                another_number_of_shards_is_refused;
+            feed::diverging: lost_tail_is_told_and_rewound, tail_lost_under_an_open_feed_ends_it;
+            feed::relaying: relay_publishes_what_has_a_topic_and_nothing_else,
+                refused_publishes_keep_the_order_of_first_deliveries, command_without_a_subscriber_holds_its_key_alone,
+                killed_relay_repeats_what_was_not_settled_and_loses_nothing,
+                paused_relay_publishes_nothing_under_a_lost_lease;
         }
     };
     (@each $subject:expr; $($part:ident::$module:ident: $($rule:ident),+;)+) => {

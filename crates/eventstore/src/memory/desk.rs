@@ -1,21 +1,28 @@
 //! Who reads what, how far, in memory.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::ready,
+    time::Duration,
+};
 
 use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::MemoryLog;
 use crate::{
-    Anchor, Error, Lease, Result, Tracking,
-    backend::{Checkpoint, Claim, Claimed, Desk, Timer},
+    Anchor, Error, Lease, Position, Result, Tracking,
+    backend::{ANCHORS, Checkpoint, Claim, Claimed, Desk, Log, Timer},
 };
 
 /// What the desk keeps. It lies under the ledger's own lock, so that a checkpoint can move with a batch.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
     shards: BTreeMap<(String, u16), Shard>,
+    /// Who works on what, and until when they have said so.
+    members: BTreeMap<(String, Uuid), Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -23,57 +30,221 @@ struct Shard {
     at: Anchor,
     owner: Option<(Uuid, Timestamp)>,
     fence: i64,
+    anchors: BTreeMap<Position, Uuid>,
+    timers: BTreeMap<String, Timer>,
+    /// The order in which timers fall due.
+    due: BTreeSet<(Timestamp, String)>,
+}
+
+impl Shard {
+    fn move_to(&mut self, to: Anchor) {
+        if to.position <= self.at.position {
+            return;
+        }
+        self.at = to;
+        if let Some(event) = to.event {
+            self.anchors.insert(to.position, event);
+        }
+        while self.anchors.len() > ANCHORS {
+            self.anchors.pop_first();
+        }
+    }
+    fn cancel(&mut self, id: &str) {
+        if let Some(timer) = self.timers.remove(id) {
+            self.due.remove(&(timer.due, timer.id));
+        }
+    }
 }
 
 impl Shelf {
     /// Moves a checkpoint in the same commit as a batch, if its lease still holds.
     pub(super) fn track(&mut self, tracking: &Tracking) -> Result<()> {
+        self.held(&tracking.lease)?.move_to(tracking.to);
+        Ok(())
+    }
+
+    /// A shard for a write under a lease.
+    fn held(&mut self, lease: &Lease) -> Result<&mut Shard> {
         let Lease {
             name,
             shard,
             owner,
             fence,
-        } = &tracking.lease;
+        } = lease;
         let row = self.shards.get_mut(&(name.clone(), *shard));
         let held = row.filter(|row| row.fence == *fence && row.owner.is_some_and(|(is, _)| is == *owner));
-        let row = held.ok_or_else(|| Error::Fenced {
+        held.ok_or_else(|| Error::Fenced {
             name: name.clone(),
             shard: *shard,
-        })?;
-        row.at = tracking.to;
+        })
+    }
+    fn join(&mut self, name: &str, owner: Uuid, now: Timestamp, until: Timestamp) -> Vec<Uuid> {
+        self.members.insert((name.to_owned(), owner), until);
+        self.members.retain(|_, until| *until > now);
+        self.members
+            .keys()
+            .filter(|(of, _)| of == name)
+            .map(|(_, member)| *member)
+            .collect()
+    }
+    fn claim(&mut self, ask: &Claim, now: Timestamp) -> Result<Vec<Claimed>> {
+        let rows = |shelf: &Self| shelf.shards.keys().filter(|(name, _)| *name == ask.name).count();
+        if rows(self) == 0 {
+            let anchors: BTreeMap<_, _> = ask
+                .start
+                .event
+                .map(|event| (ask.start.position, event))
+                .into_iter()
+                .collect();
+            for shard in 0..ask.shards {
+                let new = Shard {
+                    at: ask.start,
+                    anchors: anchors.clone(),
+                    ..Shard::default()
+                };
+                self.shards.insert((ask.name.clone(), shard), new);
+            }
+        }
+        ask.check_shards(rows(self))?;
+        let free = |row: &Shard| row.owner.is_none_or(|(_, until)| until <= now);
+        let rows = self
+            .shards
+            .iter_mut()
+            .filter(|((name, _), row)| *name == ask.name && free(row));
+        let claimed = rows.take(ask.most.into()).map(|((name, shard), row)| {
+            row.owner = Some((ask.owner, now + ask.ttl));
+            row.fence += 1;
+            let lease = Lease {
+                name: name.clone(),
+                shard: *shard,
+                owner: ask.owner,
+                fence: row.fence,
+            };
+            Claimed {
+                lease,
+                checkpoint: row.at,
+            }
+        });
+        Ok(claimed.collect())
+    }
+    fn renew(&mut self, leases: &[Lease], until: Timestamp) -> Vec<Lease> {
+        let mut kept = leases.to_vec();
+        kept.retain(|lease| {
+            self.held(lease)
+                .map(|row| row.owner = Some((lease.owner, until)))
+                .is_ok()
+        });
+        kept
+    }
+    fn release(&mut self, leases: &[Lease]) {
+        for lease in leases {
+            // What is another's by now is not given back.
+            if let Ok(row) = self.held(lease) {
+                row.owner = None;
+            }
+        }
+    }
+    fn save(&mut self, moves: &[(Lease, Anchor)]) -> Vec<Lease> {
+        let lost = moves
+            .iter()
+            .filter(|(lease, to)| self.held(lease).map(|row| row.move_to(*to)).is_err());
+        lost.map(|(lease, _)| lease.clone()).collect()
+    }
+    fn reset(&mut self, name: &str, shard: u16, to: Anchor) {
+        if let Some(row) = self.shards.get_mut(&(name.to_owned(), shard)) {
+            row.owner = None;
+            row.fence += 1;
+            row.at = to;
+            row.anchors.retain(|position, _| *position <= to.position);
+        }
+    }
+    fn schedule(&mut self, lease: &Lease, timers: &[Timer]) -> Result<()> {
+        let row = self.held(lease)?;
+        for timer in timers {
+            row.cancel(&timer.id);
+            row.due.insert((timer.due, timer.id.clone()));
+            row.timers.insert(timer.id.clone(), timer.clone());
+        }
         Ok(())
+    }
+    fn timers(&self, name: &str, shard: u16, before: Timestamp) -> Vec<Timer> {
+        let Some(row) = self.shards.get(&(name.to_owned(), shard)) else {
+            return Vec::new();
+        };
+        row.due
+            .iter()
+            .take_while(|(due, _)| *due < before)
+            .map(|(_, id)| row.timers[id].clone())
+            .collect()
+    }
+    fn checkpoints(&self) -> Vec<Checkpoint> {
+        let row = |((name, shard), row): (&(String, u16), &Shard)| Checkpoint {
+            name: name.clone(),
+            shard: *shard,
+            at: row.at,
+            owner: row.owner,
+        };
+        self.shards.iter().map(row).collect()
     }
 }
 
 impl Desk for MemoryLog {
-    fn claim<'a>(&'a self, _ask: &'a Claim) -> BoxFuture<'a, Result<Vec<Claimed>>> {
-        todo!()
+    fn join<'a>(&'a self, name: &'a str, owner: Uuid, ttl: Duration) -> BoxFuture<'a, Result<Vec<Uuid>>> {
+        let now = self.now();
+        ready(Ok(self.state().shelf.join(name, owner, now, now + ttl))).boxed()
     }
-    fn renew<'a>(&'a self, _leases: &'a [Lease], _ttl: Duration) -> BoxFuture<'a, Result<Vec<Lease>>> {
-        todo!()
+    fn leave<'a>(&'a self, name: &'a str, owner: Uuid) -> BoxFuture<'a, Result<()>> {
+        self.state().shelf.members.remove(&(name.to_owned(), owner));
+        ready(Ok(())).boxed()
     }
-    fn release<'a>(&'a self, _leases: &'a [Lease]) -> BoxFuture<'a, Result<()>> {
-        todo!()
+    fn claim<'a>(&'a self, ask: &'a Claim) -> BoxFuture<'a, Result<Vec<Claimed>>> {
+        let now = self.now();
+        ready(self.state().shelf.claim(ask, now)).boxed()
     }
-    fn save<'a>(&'a self, _moves: &'a [(Lease, Anchor)]) -> BoxFuture<'a, Result<Vec<Lease>>> {
-        todo!()
+    fn renew<'a>(&'a self, leases: &'a [Lease], ttl: Duration) -> BoxFuture<'a, Result<Vec<Lease>>> {
+        let until = self.now() + ttl;
+        ready(Ok(self.state().shelf.renew(leases, until))).boxed()
+    }
+    fn release<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<()>> {
+        self.state().shelf.release(leases);
+        ready(Ok(())).boxed()
+    }
+    fn save<'a>(&'a self, moves: &'a [(Lease, Anchor)]) -> BoxFuture<'a, Result<Vec<Lease>>> {
+        ready(Ok(self.state().shelf.save(moves))).boxed()
     }
     fn checkpoints(&self) -> BoxFuture<'_, Result<Vec<Checkpoint>>> {
-        todo!()
+        ready(Ok(self.state().shelf.checkpoints())).boxed()
     }
-    fn anchors<'a>(&'a self, _name: &'a str, _shard: u16) -> BoxFuture<'a, Result<Vec<Anchor>>> {
-        todo!()
+    fn anchors<'a>(&'a self, name: &'a str, shard: u16) -> BoxFuture<'a, Result<Vec<Anchor>>> {
+        let state = self.state();
+        let row = state.shelf.shards.get(&(name.to_owned(), shard));
+        let anchors = row.into_iter().flat_map(|row| row.anchors.iter().rev());
+        let anchors = anchors
+            .map(|(position, event)| Anchor {
+                position: *position,
+                event: Some(*event),
+            })
+            .collect();
+        drop(state);
+        ready(Ok(anchors)).boxed()
     }
-    fn reset<'a>(&'a self, _name: &'a str, _shard: u16, _to: Anchor) -> BoxFuture<'a, Result<()>> {
-        todo!()
+    fn reset<'a>(&'a self, name: &'a str, shard: u16, to: Anchor) -> BoxFuture<'a, Result<()>> {
+        self.state().shelf.reset(name, shard, to);
+        ready(Ok(())).boxed()
     }
-    fn schedule<'a>(&'a self, _lease: &'a Lease, _timers: &'a [Timer]) -> BoxFuture<'a, Result<()>> {
-        todo!()
+    fn schedule<'a>(&'a self, lease: &'a Lease, timers: &'a [Timer]) -> BoxFuture<'a, Result<()>> {
+        ready(self.state().shelf.schedule(lease, timers)).boxed()
     }
-    fn unschedule<'a>(&'a self, _lease: &'a Lease, _ids: &'a [String]) -> BoxFuture<'a, Result<()>> {
-        todo!()
+    fn unschedule<'a>(&'a self, lease: &'a Lease, ids: &'a [String]) -> BoxFuture<'a, Result<()>> {
+        let mut state = self.state();
+        let done = state
+            .shelf
+            .held(lease)
+            .map(|row| ids.iter().for_each(|id| row.cancel(id)));
+        drop(state);
+        ready(done).boxed()
     }
-    fn timers<'a>(&'a self, _name: &'a str, _shard: u16, _before: Timestamp) -> BoxFuture<'a, Result<Vec<Timer>>> {
-        todo!()
+    fn timers<'a>(&'a self, name: &'a str, shard: u16, before: Timestamp) -> BoxFuture<'a, Result<Vec<Timer>>> {
+        ready(Ok(self.state().shelf.timers(name, shard, before))).boxed()
     }
 }

@@ -68,10 +68,13 @@ CREATE TABLE es_timer (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX es_timer_due ON es_timer (name, shard, due_at);
 
+-- Who works on which subscription, and wants its part of the shards.
 CREATE TABLE es_member (
-  process BLOB PRIMARY KEY,
-  about BLOB NOT NULL,                    -- what it says of itself, as JSON
-  seen_at INTEGER NOT NULL
+  name TEXT NOT NULL,
+  process BLOB NOT NULL,
+  about BLOB,                             -- what it says of itself, as JSON
+  lease_until INTEGER NOT NULL,           -- microseconds since 1970
+  PRIMARY KEY (name, process)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE es_snapshot (

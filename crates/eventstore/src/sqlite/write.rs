@@ -7,7 +7,7 @@ use std::{
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::failure;
+use super::{desk, failure};
 use crate::{
     Append, Batch, Error, NewEvent, Position, Receipt, Result, StreamId, Version, backend::micros, entry::Entry,
 };
@@ -22,8 +22,6 @@ const INSERT: &str = "INSERT INTO es_event
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 const KNOWN: &str = "SELECT pos, version, stream_id, append_hash FROM es_event WHERE event_id = ?1";
 const LAST: &str = "SELECT pos FROM es_event WHERE stream_id = ?1 ORDER BY version DESC LIMIT 1";
-const TRACK: &str =
-    "UPDATE es_checkpoint SET pos = ?1, event_id = ?2 WHERE name = ?3 AND shard = ?4 AND owner = ?5 AND fence = ?6";
 
 /// A transaction that took this long to begin waited for another process.
 const CONTENDED: Duration = Duration::from_millis(1);
@@ -195,17 +193,8 @@ impl<'tx> Flush<'tx> {
             }
         }
         let Some(tracking) = &batch.tracking else { return Ok(()) };
-        let (lease, to) = (&tracking.lease, tracking.to);
-        let event = to.event.as_ref().map(|id| &id.as_bytes()[..]);
-        let row = params![
-            to.position.0,
-            event,
-            lease.name,
-            lease.shard,
-            &lease.owner.as_bytes()[..],
-            lease.fence
-        ];
-        if self.tx.prepare_cached(TRACK)?.execute(row)? == 0 {
+        let lease = &tracking.lease;
+        if !desk::move_to(self.tx, lease, tracking.to)? {
             return Err(No::Refused(Error::Fenced {
                 name: lease.name.clone(),
                 shard: lease.shard,

@@ -11,13 +11,22 @@ pub(super) async fn check(backend: &dyn Backend, lease: &Lease, at: Anchor) -> R
         return Ok(());
     }
     let common = common(backend, &lease.name, lease.shard).await?.position;
-    Err(Error::LogDiverged { name: lease.name.clone(), at, common })
+    Err(Error::LogDiverged {
+        name: lease.name.clone(),
+        at,
+        common,
+    })
 }
 
 /// Puts the diverged checkpoints of a subscription to the last place that they share with this log. Whoever works under a
 /// lease loses it.
 pub(crate) async fn rewind(backend: &dyn Backend, name: &str) -> Result<()> {
-    for checkpoint in backend.checkpoints().await?.into_iter().filter(|checkpoint| checkpoint.name == name) {
+    for checkpoint in backend
+        .checkpoints()
+        .await?
+        .into_iter()
+        .filter(|checkpoint| checkpoint.name == name)
+    {
         if is_in(backend, checkpoint.at).await? {
             continue;
         }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 
 use super::{
     Progress, Signal, Subscription,
@@ -16,6 +19,7 @@ use crate::{Error, Position, Result};
 /// An open subscription. Dropped without [`close`](Feed::close), its leases run out by themselves.
 pub struct Feed {
     progress: Progress,
+    head: watch::Receiver<Position>,
     stop: Arc<Notify>,
     task: Option<JoinHandle<Keeper>>,
 }
@@ -24,8 +28,12 @@ impl Feed {
     /// Takes what shards there are before it answers, so that a log that diverged is told to the caller.
     pub(super) async fn open(of: Subscription) -> Result<Self> {
         let shared = Arc::new(Shared::new(of.max_in_flight));
-        let progress =
-            Progress { backend: of.backend.clone(), shared: shared.clone(), name: of.name.as_str().into() };
+        let progress = Progress {
+            backend: of.backend.clone(),
+            shared: shared.clone(),
+            name: of.name.as_str().into(),
+        };
+        let head = of.backend.wake();
         let reader = Reader::new(&of, shared.clone());
         let mut keeper = Keeper::new(of, shared).await?;
         if let Err(error) = keeper.look().await {
@@ -43,7 +51,12 @@ impl Feed {
             }
             keeper
         });
-        Ok(Self { progress, stop, task: Some(task) })
+        Ok(Self {
+            progress,
+            head,
+            stop,
+            task: Some(task),
+        })
     }
     /// The next signal. Cancel-safe.
     ///
@@ -69,8 +82,10 @@ impl Feed {
     }
     /// How far the log goes beyond what is done in this process's shards, as far as this process knows.
     pub(crate) fn lag(&self) -> i64 {
-        let Some(low) = self.progress.shared.lock().lowest() else { return 0 };
-        let head: Position = *self.progress.backend.wake().borrow();
+        let Some(low) = self.progress.shared.lock().lowest() else {
+            return 0;
+        };
+        let head = *self.head.borrow();
         (head.0 - low.0).max(0)
     }
     /// Saves the checkpoints and gives the leases back, so that another process takes over at once.
@@ -97,6 +112,8 @@ impl Drop for Feed {
 
 impl std::fmt::Debug for Feed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Feed").field("subscription", &self.progress.name).finish_non_exhaustive()
+        f.debug_struct("Feed")
+            .field("subscription", &self.progress.name)
+            .finish_non_exhaustive()
     }
 }

@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, sleep_until},
 };
 use uuid::Uuid;
 
 use super::{From, Pauses, Subscription, divergence, shared::Shared};
 use crate::{
-    Anchor, Error, Lease, Result,
+    Anchor, Error, Lease, Position, Result,
     backend::{Backend, Claim},
     metric_definitions::{CHECKPOINTS_SAVED, LEASES_LOST, SUBSCRIPTION_LAG},
 };
@@ -27,6 +27,7 @@ pub(super) struct Keeper {
     owner: Uuid,
     ttl: Duration,
     start: Anchor,
+    head: watch::Receiver<Position>,
     pauses: Pauses,
 }
 
@@ -35,14 +36,37 @@ impl Keeper {
         let start = match of.start {
             From::Beginning => Anchor::default(),
             From::Now => of.backend.head().await?,
-            From::After(position) => Anchor { position, event: of.backend.event_at(position).await? },
+            From::After(position) => Anchor {
+                position,
+                event: of.backend.event_at(position).await?,
+            },
         };
         if start.position.0 != 0 && start.event.is_none() {
-            let what = format!("`{}` cannot begin after position {}: the log has no event there", of.name, start.position);
+            let what = format!(
+                "`{}` cannot begin after position {}: the log has no event there",
+                of.name, start.position
+            );
             return Err(Error::Invalid { what });
         }
-        let Subscription { backend, name, shards, ttl, .. } = of;
-        Ok(Self { backend, shared, name, shards, owner: Uuid::new_v4(), ttl, start, pauses: Pauses::default() })
+        let (owner, head, pauses) = (Uuid::new_v4(), of.backend.wake(), Pauses::default());
+        let Subscription {
+            backend,
+            name,
+            shards,
+            ttl,
+            ..
+        } = of;
+        Ok(Self {
+            backend,
+            shared,
+            name,
+            shards,
+            owner,
+            ttl,
+            start,
+            head,
+            pauses,
+        })
     }
 
     /// Works until it is told to stop, or the log diverged. It stops between calls to the database, never in one.
@@ -119,7 +143,8 @@ impl Keeper {
             if known != Some(one.checkpoint) {
                 let checked = divergence::check(&*self.backend, &one.lease, one.checkpoint).await;
                 if checked.is_err() {
-                    self.give_back(&claimed.into_iter().map(|claimed| claimed.lease).collect::<Vec<_>>()).await;
+                    self.give_back(&claimed.into_iter().map(|claimed| claimed.lease).collect::<Vec<_>>())
+                        .await;
                     return checked;
                 }
                 known = Some(one.checkpoint);
@@ -183,7 +208,7 @@ impl Keeper {
 
     fn measure(&self) {
         if let Some(low) = self.shared.lock().lowest() {
-            let head = *self.backend.wake().borrow();
+            let head = *self.head.borrow();
             metrics::gauge!(SUBSCRIPTION_LAG, "subscription" => self.name.clone()).set((head.0 - low.0).max(0) as f64);
         }
     }

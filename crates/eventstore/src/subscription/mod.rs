@@ -103,17 +103,27 @@ impl Subscription {
     }
     /// How many shards it has, and by what events are spread over them. Fixed for ever by its first use; 1 by default.
     pub fn shards(self, count: u16, by: ShardBy) -> Self {
-        Self { shards: count.max(1), by, ..self }
+        Self {
+            shards: count.max(1),
+            by,
+            ..self
+        }
     }
     /// How long a process may be silent before another takes over its shards; 10 s by default, at least 30 ms.
     pub fn lease(self, ttl: Duration) -> Self {
-        Self { ttl: ttl.max(Duration::from_millis(30)), ..self }
+        Self {
+            ttl: ttl.max(Duration::from_millis(30)),
+            ..self
+        }
     }
     /// Most events that are handed out (or read in advance) and not done yet; 1,024 by default. At the bound, reading waits.
     /// A shard that gets nothing done takes at most half of it, several of them share what they take, so that the other
     /// shards go on.
     pub fn max_in_flight(self, events: usize) -> Self {
-        Self { max_in_flight: events.max(1), ..self }
+        Self {
+            max_in_flight: events.max(1),
+            ..self
+        }
     }
     /// Opens it: the caller handles the events and says when each is done.
     ///
@@ -139,7 +149,14 @@ impl Subscription {
 
 impl std::fmt::Debug for Subscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { name, filter, start, shards, by, .. } = self;
+        let Self {
+            name,
+            filter,
+            start,
+            shards,
+            by,
+            ..
+        } = self;
         let mut debug = f.debug_struct("Subscription");
         debug.field("name", name).field("filter", filter).field("start", start);
         debug.field("shards", shards).field("by", by).finish_non_exhaustive()

@@ -52,6 +52,8 @@ impl Progress {
 
 impl std::fmt::Debug for Progress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Progress").field("subscription", &self.name).finish_non_exhaustive()
+        f.debug_struct("Progress")
+            .field("subscription", &self.name)
+            .finish_non_exhaustive()
     }
 }

@@ -31,7 +31,10 @@ impl Reader {
             backend: of.backend.clone(),
             shared,
             name: of.name.clone(),
-            filter: Query { limit: PAGE.min(of.max_in_flight.max(16)), ..of.filter.clone() },
+            filter: Query {
+                limit: PAGE.min(of.max_in_flight.max(16)),
+                ..of.filter.clone()
+            },
             shards: of.shards,
             by: of.by,
         }
@@ -44,11 +47,20 @@ impl Reader {
         loop {
             // Before the log is looked at: what is appended from here on wakes.
             wake.mark_unchanged();
+            // A log in memory answers at once: others in this thread must have their turn.
+            tokio::task::consume_budget().await;
             let Some(from) = self.shared.lock().cursor() else {
                 self.shared.room.notified().await;
                 continue;
             };
-            match self.backend.read(Query { after: Some(from.position.0), ..self.filter.clone() }).await {
+            match self
+                .backend
+                .read(Query {
+                    after: Some(from.position.0),
+                    ..self.filter.clone()
+                })
+                .await
+            {
                 Ok(page) => {
                     pauses.reset();
                     if self.shared.fill(from, page, |event| self.place(event)) {
@@ -97,7 +109,10 @@ mod tests {
 
     #[test]
     fn shard_of_a_key_never_changes() {
-        let places: Vec<u16> = ["order-1", "order-2", "payment-1", ""].iter().map(|key| place(key, 64)).collect();
+        let places: Vec<u16> = ["order-1", "order-2", "payment-1", ""]
+            .iter()
+            .map(|key| place(key, 64))
+            .collect();
         insta::assert_debug_snapshot!(places);
     }
 }

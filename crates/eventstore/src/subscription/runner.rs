@@ -54,7 +54,14 @@ where
 {
     let (running, waiting) = (FuturesUnordered::new(), FuturesUnordered::new());
     let progress = feed.progress();
-    let mut runner = Runner { handler, progress, lanes: BTreeMap::new(), running, waiting, stopping: false };
+    let mut runner = Runner {
+        handler,
+        progress,
+        lanes: BTreeMap::new(),
+        running,
+        waiting,
+        stopping: false,
+    };
     let mut shutdown = pin!(shutdown);
     let ended = loop {
         tokio::select! {
@@ -79,7 +86,13 @@ where
     fn take(&mut self, signal: Signal) {
         match signal {
             Signal::Gained { lease } => {
-                self.lanes.insert(lease.shard, Lane { fence: lease.fence, ..Lane::default() });
+                self.lanes.insert(
+                    lease.shard,
+                    Lane {
+                        fence: lease.fence,
+                        ..Lane::default()
+                    },
+                );
             }
             Signal::Lost { shard } => {
                 self.lanes.remove(&shard);
@@ -97,7 +110,9 @@ where
 
     /// Goes on in a lane, unless it is that of an earlier ownership.
     fn turn(&mut self, shard: u16, fence: i64, outcome: Outcome) {
-        let Some(lane) = self.lanes.get_mut(&shard).filter(|lane| lane.fence == fence) else { return };
+        let Some(lane) = self.lanes.get_mut(&shard).filter(|lane| lane.fence == fence) else {
+            return;
+        };
         match outcome {
             Outcome::Handled(position) => {
                 lane.events.pop_front();
@@ -117,7 +132,9 @@ where
     /// Handles a lane's first event.
     fn start(&mut self, shard: u16) {
         let Some(lane) = self.lanes.get(&shard) else { return };
-        let Some(event) = lane.events.front().filter(|_| !self.stopping) else { return };
+        let Some(event) = lane.events.front().filter(|_| !self.stopping) else {
+            return;
+        };
         let (fence, position) = (lane.fence, event.position);
         if !self.progress.holds(shard) {
             // Prolonged soon, or lost: the feed says so.
@@ -126,7 +143,11 @@ where
         let handled = (self.handler)(event.clone());
         self.running.push(Box::pin(async move {
             let outcome = handled.await;
-            (shard, fence, outcome.map_or_else(|e| Outcome::Failed(position, e), |()| Outcome::Handled(position)))
+            (
+                shard,
+                fence,
+                outcome.map_or_else(|e| Outcome::Failed(position, e), |()| Outcome::Handled(position)),
+            )
         }));
     }
 

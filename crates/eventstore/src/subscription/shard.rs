@@ -57,7 +57,8 @@ impl Shard {
     }
     /// Whether it can be given to another process now.
     pub(super) fn is_free(&self, now: Instant) -> bool {
-        self.leaving.is_some_and(|until| self.pending.is_empty() || until <= now)
+        self.leaving
+            .is_some_and(|until| self.pending.is_empty() || until <= now)
     }
     /// Whether an event of a page that began after `from` is news to it.
     pub(super) fn wants(&self, from: Anchor, event: Position) -> bool {
@@ -135,10 +136,18 @@ mod tests {
 
     fn at(position: i64) -> Anchor {
         let event = (position > 0).then(|| Uuid::from_u128(position as u128));
-        Anchor { position: Position(position), event }
+        Anchor {
+            position: Position(position),
+            event,
+        }
     }
     fn shard() -> Shard {
-        let lease = Lease { name: "test".into(), shard: 0, owner: Uuid::nil(), fence: 1 };
+        let lease = Lease {
+            name: "test".into(),
+            shard: 0,
+            owner: Uuid::nil(),
+            fence: 1,
+        };
         Shard::new(lease, at(0), Instant::now())
     }
 
@@ -161,7 +170,10 @@ mod tests {
         shard.take(at(3), at(2));
         shard.take(at(5), at(4));
         shard.take(at(8), at(7));
-        assert_eq!(shard.leave(Instant::now() + Duration::from_secs(1), Some(Position(5))), 2);
+        assert_eq!(
+            shard.leave(Instant::now() + Duration::from_secs(1), Some(Position(5))),
+            2
+        );
         shard.pass(at(0), at(20));
         assert!(!shard.is_free(Instant::now()));
         shard.done(Position(3));

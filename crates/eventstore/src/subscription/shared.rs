@@ -73,7 +73,12 @@ impl Shared {
             done: 0,
             end: None,
         };
-        Self { state: Mutex::new(state), ready: Notify::new(), room: Notify::new(), work: Notify::new() }
+        Self {
+            state: Mutex::new(state),
+            ready: Notify::new(),
+            room: Notify::new(),
+            work: Notify::new(),
+        }
     }
     /// Every change leaves the state whole, so a panic elsewhere under the lock spoils nothing.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -118,7 +123,9 @@ impl Shared {
         let mut state = self.lock();
         state.news = true;
         state.queue.push_back(Signal::Gained { lease: lease.clone() });
-        state.shards.insert(lease.shard, Shard::new(lease, checkpoint, trusted_until));
+        state
+            .shards
+            .insert(lease.shard, Shard::new(lease, checkpoint, trusted_until));
         drop(state);
         self.room.notify_one();
         self.ready.notify_one();
@@ -184,7 +191,9 @@ impl Shared {
 
 impl State {
     pub(super) fn holds(&self, shard: u16) -> bool {
-        self.shards.get(&shard).is_some_and(|shard| Instant::now() < shard.trusted_until)
+        self.shards
+            .get(&shard)
+            .is_some_and(|shard| Instant::now() < shard.trusted_until)
     }
     pub(super) fn lease(&self, shard: u16) -> Option<Lease> {
         self.shards.get(&shard).map(|shard| shard.lease.clone())
@@ -214,8 +223,12 @@ impl State {
         if self.hungry {
             return None;
         }
-        let resumed: Vec<u16> =
-            self.shards.iter().filter(|(n, shard)| shard.is_stalled() && self.has_room_for(**n)).map(|(n, _)| *n).collect();
+        let resumed: Vec<u16> = self
+            .shards
+            .iter()
+            .filter(|(n, shard)| shard.is_stalled() && self.has_room_for(**n))
+            .map(|(n, _)| *n)
+            .collect();
         for shard in resumed {
             self.shards.get_mut(&shard).into_iter().for_each(Shard::resume);
         }
@@ -232,11 +245,18 @@ impl State {
     fn fill(&mut self, from: Anchor, page: Page, place: impl Fn(&Recorded) -> u16) -> bool {
         let mut before = from;
         for event in page.events {
-            let at = Anchor { position: event.position, event: Some(event.id) };
+            let at = Anchor {
+                position: event.position,
+                event: Some(event.id),
+            };
             self.offer(place(&event), event, from, before);
             before = at;
         }
-        let scanned = if page.anchor.position > before.position { page.anchor } else { before };
+        let scanned = if page.anchor.position > before.position {
+            page.anchor
+        } else {
+            before
+        };
         self.shards.values_mut().for_each(|shard| shard.pass(from, scanned));
         let reading = || self.shards.values().filter(|shard| shard.is_reading());
         let idle = page.end && reading().all(|shard| shard.read().position >= scanned.position);
@@ -251,9 +271,21 @@ impl State {
     }
     fn offer(&mut self, number: u16, event: Recorded, from: Anchor, before: Anchor) {
         let (room, limit) = (self.held < self.most, self.limit());
-        let Some(shard) = self.shards.get_mut(&number).filter(|shard| shard.wants(from, event.position)) else { return };
+        let Some(shard) = self
+            .shards
+            .get_mut(&number)
+            .filter(|shard| shard.wants(from, event.position))
+        else {
+            return;
+        };
         if room && shard.pending() < limit {
-            shard.take(Anchor { position: event.position, event: Some(event.id) }, before);
+            shard.take(
+                Anchor {
+                    position: event.position,
+                    event: Some(event.id),
+                },
+                before,
+            );
             self.held += 1;
             self.news = true;
             self.queue.push_back(Signal::Event { shard: number, event });
@@ -277,7 +309,9 @@ impl State {
     }
     fn has_room_for(&self, shard: u16) -> bool {
         let limit = self.limit();
-        self.shards.get(&shard).is_some_and(|shard| shard.pending() + (limit / 8).max(1) <= limit)
+        self.shards
+            .get(&shard)
+            .is_some_and(|shard| shard.pending() + (limit / 8).max(1) <= limit)
     }
 
     /// Has checkpoints saved after `pause`, or at once after many events; answers whether the keeper must be told.
@@ -314,8 +348,14 @@ impl State {
 
     /// Prepares so many shards for another process: nothing more of them is handed out, and they go when nothing is pending.
     pub(super) fn leave(&mut self, count: usize, until: Instant) {
-        let going: Vec<u16> =
-            self.shards.iter().rev().filter(|(_, shard)| !shard.is_leaving()).map(|(n, _)| *n).take(count).collect();
+        let going: Vec<u16> = self
+            .shards
+            .iter()
+            .rev()
+            .filter(|(_, shard)| !shard.is_leaving())
+            .map(|(n, _)| *n)
+            .take(count)
+            .collect();
         for number in going {
             let of = |signal: &Signal| match signal {
                 Signal::Event { shard, event } if *shard == number => Some(event.position),
@@ -331,7 +371,11 @@ impl State {
     /// Shards that may go to another process now.
     pub(super) fn free(&self) -> Vec<Lease> {
         let now = Instant::now();
-        self.shards.values().filter(|shard| shard.is_free(now)).map(|shard| shard.lease.clone()).collect()
+        self.shards
+            .values()
+            .filter(|shard| shard.is_free(now))
+            .map(|shard| shard.lease.clone())
+            .collect()
     }
     /// How many shards are to be kept.
     pub(super) fn kept(&self) -> usize {
@@ -341,5 +385,8 @@ impl State {
 
 /// The lease under which a shard is worked on, for a write.
 pub(super) fn lease_of(shared: &Shared, name: &str, shard: u16) -> Result<Lease> {
-    shared.lock().lease(shard).ok_or_else(|| Error::Fenced { name: name.to_owned(), shard })
+    shared.lock().lease(shard).ok_or_else(|| Error::Fenced {
+        name: name.to_owned(),
+        shard,
+    })
 }

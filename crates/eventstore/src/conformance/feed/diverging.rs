@@ -1,0 +1,52 @@
+//! A log that is not the one that was read: told, never passed over.
+
+use std::sync::Arc;
+
+use super::{Paced, checkpoint, fill, follow, sub};
+use crate::{Error, Position, conformance::Subject};
+
+/// A checkpoint beyond a lost tail is told at the opening; after a rewind to the last common place it goes on there.
+pub async fn lost_tail_is_told_and_rewound(subject: Arc<dyn Subject>) {
+    let subject = &Paced::of(subject);
+    let store = subject.open().await;
+    for events in [10, 5, 5] {
+        fill(&store, events).await;
+        let from = checkpoint(&store, "diverged").await.position.0;
+        let mut feed = sub(&store, subject, "diverged").open().await.unwrap();
+        follow(&mut feed, from, from + events as i64).await;
+        feed.close().await.unwrap();
+    }
+    subject.lose_tail(Position(12)).await;
+    fill(&store, 20).await;
+    let opened = sub(&store, subject, "diverged").open().await;
+    let Err(Error::LogDiverged { name, at, common }) = opened else {
+        panic!("{opened:?} is not LogDiverged")
+    };
+    assert_eq!(
+        (name.as_str(), at.position, common),
+        ("diverged", Position(20), Position(10))
+    );
+    store.rewind("diverged").await.unwrap();
+    let mut feed = sub(&store, subject, "diverged").open().await.unwrap();
+    follow(&mut feed, 10, 32).await;
+    feed.close().await.unwrap();
+    store.close().await;
+}
+
+/// A tail that is lost under an open feed stops it, with the reason.
+pub async fn tail_lost_under_an_open_feed_ends_it(subject: Arc<dyn Subject>) {
+    let subject = &Paced::of(subject);
+    let store = subject.open().await;
+    fill(&store, 10).await;
+    let mut feed = sub(&store, subject, "open").open().await.unwrap();
+    follow(&mut feed, 0, 10).await;
+    subject.lose_tail(Position(4)).await;
+    let ended = loop {
+        if let Err(ended) = feed.next().await {
+            break ended;
+        }
+    };
+    assert!(matches!(ended, Error::LogDiverged { .. }), "{ended}");
+    feed.close().await.unwrap();
+    store.close().await;
+}

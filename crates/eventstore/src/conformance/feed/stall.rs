@@ -1,0 +1,126 @@
+//! A process that is stopped and goes on later, as by a signal or a long pause of its machine.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_core::future::BoxFuture;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    Anchor, EventStore, Lease, Position, Receipt, Result,
+    backend::{Backend, Checkpoint, Claim, Claimed, Desk, Log, Page, Query, Timer, Turn},
+    entry::Entry,
+};
+
+/// A database as one process sees it. Stopped, nothing that is asked is answered.
+pub(super) struct Stall {
+    inner: Arc<dyn Backend>,
+    stopped: watch::Sender<bool>,
+}
+
+impl Stall {
+    pub(super) fn of(store: &EventStore) -> Arc<Self> {
+        Arc::new(Self {
+            inner: store.backend().clone(),
+            stopped: watch::Sender::new(false),
+        })
+    }
+    pub(super) fn stop(&self, stopped: bool) {
+        self.stopped.send_replace(stopped);
+    }
+    fn pass<'a, T: Send + 'a>(
+        &'a self,
+        ask: impl FnOnce(&'a dyn Backend) -> BoxFuture<'a, T> + Send + 'a,
+    ) -> BoxFuture<'a, T> {
+        Box::pin(async move {
+            let mut stopped = self.stopped.subscribe();
+            stopped
+                .wait_for(|stopped| !stopped)
+                .await
+                .expect("invariant: the sender is in `self`");
+            ask(&*self.inner).await
+        })
+    }
+}
+
+impl Log for Stall {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+    fn log_id(&self) -> Uuid {
+        self.inner.log_id()
+    }
+    fn flush(&self, entries: Vec<Entry>) -> BoxFuture<'_, Vec<Result<Vec<Receipt>>>> {
+        self.pass(|inner| inner.flush(entries))
+    }
+    fn read(&self, query: Query) -> BoxFuture<'_, Result<Page>> {
+        self.pass(|inner| inner.read(query))
+    }
+    fn head(&self) -> BoxFuture<'_, Result<Anchor>> {
+        self.pass(|inner| inner.head())
+    }
+    fn event_at(&self, position: Position) -> BoxFuture<'_, Result<Option<Uuid>>> {
+        self.pass(move |inner| inner.event_at(position))
+    }
+    fn since(&self, time: Timestamp) -> BoxFuture<'_, Result<Position>> {
+        self.pass(move |inner| inner.since(time))
+    }
+    fn turn(&self) -> BoxFuture<'_, Turn> {
+        self.pass(|inner| inner.turn())
+    }
+    fn wake(&self) -> watch::Receiver<Position> {
+        self.inner.wake()
+    }
+    fn ring(&self) {
+        self.inner.ring();
+    }
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+    fn sleep_until(&self, due: Timestamp) -> BoxFuture<'_, ()> {
+        self.inner.sleep_until(due)
+    }
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.inner.close()
+    }
+}
+
+impl Desk for Stall {
+    fn join<'a>(&'a self, name: &'a str, owner: Uuid, ttl: Duration) -> BoxFuture<'a, Result<Vec<Uuid>>> {
+        self.pass(move |inner| inner.join(name, owner, ttl))
+    }
+    fn leave<'a>(&'a self, name: &'a str, owner: Uuid) -> BoxFuture<'a, Result<()>> {
+        self.pass(move |inner| inner.leave(name, owner))
+    }
+    fn claim<'a>(&'a self, ask: &'a Claim) -> BoxFuture<'a, Result<Vec<Claimed>>> {
+        self.pass(|inner| inner.claim(ask))
+    }
+    fn renew<'a>(&'a self, leases: &'a [Lease], ttl: Duration) -> BoxFuture<'a, Result<Vec<Lease>>> {
+        self.pass(move |inner| inner.renew(leases, ttl))
+    }
+    fn release<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<()>> {
+        self.pass(|inner| inner.release(leases))
+    }
+    fn save<'a>(&'a self, moves: &'a [(Lease, Anchor)]) -> BoxFuture<'a, Result<Vec<Lease>>> {
+        self.pass(|inner| inner.save(moves))
+    }
+    fn checkpoints(&self) -> BoxFuture<'_, Result<Vec<Checkpoint>>> {
+        self.pass(|inner| inner.checkpoints())
+    }
+    fn anchors<'a>(&'a self, name: &'a str, shard: u16) -> BoxFuture<'a, Result<Vec<Anchor>>> {
+        self.pass(move |inner| inner.anchors(name, shard))
+    }
+    fn reset<'a>(&'a self, name: &'a str, shard: u16, to: Anchor) -> BoxFuture<'a, Result<()>> {
+        self.pass(move |inner| inner.reset(name, shard, to))
+    }
+    fn schedule<'a>(&'a self, lease: &'a Lease, timers: &'a [Timer]) -> BoxFuture<'a, Result<()>> {
+        self.pass(move |inner| inner.schedule(lease, timers))
+    }
+    fn unschedule<'a>(&'a self, lease: &'a Lease, ids: &'a [String]) -> BoxFuture<'a, Result<()>> {
+        self.pass(move |inner| inner.unschedule(lease, ids))
+    }
+    fn timers<'a>(&'a self, name: &'a str, shard: u16, before: Timestamp) -> BoxFuture<'a, Result<Vec<Timer>>> {
+        self.pass(move |inner| inner.timers(name, shard, before))
+    }
+}
