@@ -1,4 +1,5 @@
 //! The rules of the core, each played by hand.
 
+mod explored;
 mod fixture;
 mod linear;
