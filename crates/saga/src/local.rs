@@ -52,19 +52,13 @@ impl<D: Database> Transacts<D> for LocalContext {
 
 /// States by their types.
 #[derive(Clone, Default)]
-pub(crate) struct States(Arc<HashMap<TypeId, Box<dyn Any + Send + Sync>>>);
+pub(crate) struct States(Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>);
 
 impl States {
     /// Adds one, in place of one of the same type.
-    pub(crate) fn with<T: Clone + Send + Sync + 'static>(self, state: T) -> Self
-    where
-        Self: Sized,
-    {
-        let mut states = self.0;
-        let map = Arc::get_mut(&mut states);
-        let map = map.expect("invariant: states are given before anybody shares them");
-        map.insert(TypeId::of::<T>(), Box::new(state));
-        Self(states)
+    pub(crate) fn with<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
+        Arc::make_mut(&mut self.0).insert(TypeId::of::<T>(), Arc::new(state));
+        self
     }
     fn get<T: Clone + 'static>(&self) -> Option<T> {
         self.0.get(&TypeId::of::<T>())?.downcast_ref::<T>().cloned()

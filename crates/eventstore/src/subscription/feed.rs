@@ -32,6 +32,7 @@ impl Feed {
             backend: of.backend.clone(),
             shared: shared.clone(),
             name: of.name.as_str().into(),
+            shards: of.shards,
         };
         let head = of.backend.wake();
         let reader = Reader::new(&of, shared.clone());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::reader::place;
 use super::shared::{Shared, lease_of};
 use crate::{Position, Result, Timer, backend::Backend};
 
@@ -14,6 +15,7 @@ pub struct Progress {
     pub(super) backend: Arc<dyn Backend>,
     pub(super) shared: Arc<Shared>,
     pub(super) name: Arc<str>,
+    pub(super) shards: u16,
 }
 
 impl Progress {
@@ -24,6 +26,11 @@ impl Progress {
     /// Whether the shard is still this process's, by its own monotonic clock, with a third of the lease to spare.
     pub fn holds(&self, shard: u16) -> bool {
         self.shared.lock().holds(shard)
+    }
+    /// The shard of a stream; of a key, where events are spread by key.
+    #[must_use]
+    pub fn shard_of(&self, stream: &str) -> u16 {
+        place(stream, self.shards)
     }
     /// Writes far-off timers down, so that the checkpoint may pass the events that asked for them.
     ///

@@ -99,7 +99,7 @@ impl Reader {
 }
 
 /// The shard of a key. It must never change: checkpoints are kept by it.
-fn place(key: &str, shards: u16) -> u16 {
+pub(super) fn place(key: &str, shards: u16) -> u16 {
     (xxh3_64(key.as_bytes()) % u64::from(shards)) as u16
 }
 

@@ -1,0 +1,117 @@
+//! Who waits for a saga to move: told by appends of this process, and by a look at the log for those of others.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sagamill_eventstore::{EventStore, Position};
+use tokio::sync::{Notify, futures::OwnedNotified};
+
+use crate::{Result, serve};
+
+/// How often the log is looked at for what other processes have appended, at most.
+const LOOK: Duration = Duration::from_millis(20);
+/// The events that somebody may wait for.
+const ENDS: [&str; 3] = ["saga.completed", "saga.compensated", "saga.parked"];
+
+/// Those who wait, by the stream of their saga.
+#[derive(Default)]
+pub(crate) struct Waiters {
+    waiting: Mutex<HashMap<Arc<str>, (Arc<Notify>, usize)>>,
+    /// How far the log has been looked at; held by that one of those who wait who looks for all.
+    tail: tokio::sync::Mutex<Option<Position>>,
+}
+
+/// One who waits. Dropped, he waits no more.
+pub(crate) struct Waiter<'a> {
+    waiters: &'a Waiters,
+    stream: Arc<str>,
+    notify: Arc<Notify>,
+}
+
+impl Waiters {
+    /// Joins those who wait. What comes after this is noticed.
+    pub(crate) fn join(&self, stream: &Arc<str>) -> Waiter<'_> {
+        let mut waiting = self.lock();
+        let (notify, count) = waiting.entry(stream.clone()).or_default();
+        *count += 1;
+        Waiter { waiters: self, stream: stream.clone(), notify: notify.clone() }
+    }
+    /// The saga has moved.
+    pub(crate) fn wake(&self, stream: &str) {
+        if let Some((notify, _)) = self.lock().get(stream) {
+            notify.notify_waiters();
+        }
+    }
+    fn wake_all(&self) {
+        for (notify, _) in self.lock().values() {
+            notify.notify_waiters();
+        }
+    }
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, (Arc<Notify>, usize)>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// Looks at the log for all who wait, until it is cancelled.
+    async fn watch(&self, store: &EventStore) -> Result<()> {
+        let mut tail = self.tail.lock().await;
+        let mut from = match *tail {
+            Some(from) => from,
+            None => {
+                let head = store.head().await?.position;
+                // Nobody has looked at what came before: each one looks at his own saga once more.
+                *tail = Some(head);
+                self.wake_all();
+                head
+            }
+        };
+        loop {
+            store.wait_for(from).await;
+            let head = store.head().await?.position;
+            let mut read = store.read_all().from(Position(from.0 + 1)).to(head).category(crate::wire::CATEGORY).types(ENDS);
+            while let Some(event) = read.next().await {
+                self.wake(event?.stream.as_str());
+            }
+            from = head;
+            *tail = Some(from);
+            serve::wait(store, LOOK).await;
+        }
+    }
+}
+
+impl Waiter<'_> {
+    /// What to wait on: made before the look at the saga, so that nothing is missed between the two.
+    pub(crate) fn listen(&self) -> OwnedNotified {
+        self.notify.clone().notified_owned()
+    }
+    /// Waits until the saga may have moved.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(crate) async fn moved(&self, store: &EventStore, heard: OwnedNotified) -> Result<()> {
+        tokio::select! {
+            biased;
+            () = heard => Ok(()),
+            watched = self.waiters.watch(store) => watched,
+        }
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.waiters.lock();
+        if let Some((_, count)) = waiting.get_mut(&self.stream) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.stream);
+            }
+        }
+        if waiting.is_empty()
+            && let Ok(mut tail) = self.waiters.tail.try_lock()
+        {
+            // Nobody looks from here on.
+            *tail = None;
+        }
+    }
+}
