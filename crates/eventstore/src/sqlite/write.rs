@@ -298,3 +298,74 @@ fn broken() -> Error {
         what: "a stream's version is taken, though it is the next one: the log is damaged".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use rusqlite::Connection;
+
+    use super::flush;
+    use crate::{Append, Error, Expected, NewEvent, entry::Entry, sqlite::schema};
+
+    fn log() -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut connection).unwrap();
+        connection
+    }
+
+    fn entry(stream: usize, name: &str, bytes: usize) -> Entry {
+        let events = vec![NewEvent::new(name, vec![0; bytes])];
+        Entry::new(
+            Append {
+                stream: format!("s-{stream}").into(),
+                expected: Expected::Any,
+                events,
+            }
+            .into(),
+        )
+        .unwrap()
+    }
+
+    fn head(log: &Connection) -> i64 {
+        log.query_row("SELECT coalesce(max(pos), 0) FROM es_event", [], |row| row.get(0))
+            .unwrap()
+    }
+
+    #[test]
+    fn what_the_database_refuses_is_found_among_its_neighbours() {
+        let mut log = log();
+        let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON es_event WHEN NEW.type = 'poison'
+            BEGIN SELECT RAISE(ABORT, 'no poison'); END;";
+        log.execute_batch(refuse).unwrap();
+        let name = |n: usize| if n == 13 || n == 40 { "poison" } else { "good" };
+        let entries: Vec<_> = (0..64).map(|n| entry(n, name(n), 10)).collect();
+        let answers = flush(&mut log, &entries, &AtomicBool::new(false));
+        for (n, answer) in answers.iter().enumerate() {
+            match answer {
+                Ok(receipts) => assert!(name(n) == "good" && receipts.len() == 1),
+                Err(error) => assert!(
+                    name(n) == "poison" && matches!(error, Error::Database(_)),
+                    "{n}: {error:?}"
+                ),
+            }
+        }
+        assert_eq!(head(&log), 62);
+    }
+
+    #[test]
+    fn nothing_is_stored_on_a_full_disk() {
+        let mut log = log();
+        let pages: i64 = log.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        log.pragma_update(None, "max_page_count", pages + 20).unwrap();
+        let (small, big) = (entry(1, "small", 10), entry(2, "big", 1 << 19));
+        let both = flush(&mut log, &[small.clone(), big], &AtomicBool::new(false));
+        assert!(
+            both.iter()
+                .all(|answer| matches!(answer, Err(Error::Unavailable { .. }))),
+            "{both:?}"
+        );
+        assert_eq!(head(&log), 0);
+        assert!(flush(&mut log, &[small], &AtomicBool::new(false))[0].is_ok());
+    }
+}

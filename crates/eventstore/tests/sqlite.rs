@@ -1,0 +1,194 @@
+//! What only a file can be asked: to be opened, to survive, to be shared.
+
+use std::{path::Path, time::Duration};
+
+use sagamill_eventstore::{Append, Dialect, Error, EventStore, Expected, NewEvent, Position, Version, migrations};
+use sqlx::{Sqlite, SqlitePool, sqlite::SqlitePoolOptions};
+
+fn noted(stream: &str) -> Append {
+    Append {
+        stream: stream.into(),
+        expected: Expected::Any,
+        events: vec![NewEvent::new("noted", "1")],
+    }
+}
+
+fn url(path: &Path) -> String {
+    format!("sqlite:{}", path.display())
+}
+
+async fn pool(path: &Path, connections: u32) -> SqlitePool {
+    let options = SqlitePoolOptions::new().max_connections(connections);
+    options.connect(&format!("{}?mode=rwc", url(path))).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_cannot_hold_a_log_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| url(&directory.path().join(name));
+    for bad in [
+        "sqlite::memory:",
+        "sqlite:",
+        "sqlite:x.db?mode=memory",
+        "sqlite:x.db?mode=ro",
+        "sqlite:x.db?mode=nonsense",
+    ] {
+        let refused = EventStore::connect(bad).await;
+        assert!(matches!(refused, Err(Error::Invalid { .. })), "{bad}: {refused:?}");
+    }
+    std::fs::write(
+        directory.path().join("text.db"),
+        "this is no database, however long it may go on being none",
+    )
+    .unwrap();
+    for bad in [at("text.db"), at("no/such/directory.db"), url(directory.path())] {
+        let refused = EventStore::connect(&bad).await;
+        assert!(matches!(refused, Err(Error::Unusable { .. })), "{bad}: {refused:?}");
+    }
+    assert!(matches!(
+        EventStore::connect("mysql://x").await,
+        Err(Error::UnknownScheme { .. })
+    ));
+    assert!(matches!(
+        EventStore::connect("postgres://x").await,
+        Err(Error::FeatureOff { .. })
+    ));
+    let memory = SqlitePool::connect("sqlite::memory:").await.unwrap();
+    assert!(matches!(
+        EventStore::<Sqlite>::open(memory).await,
+        Err(Error::Invalid { .. })
+    ));
+}
+
+#[tokio::test]
+async fn tables_of_a_newer_build_are_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log.db");
+    let store = EventStore::connect(&url(&path)).await.unwrap().on::<Sqlite>().unwrap();
+    sqlx::query("UPDATE es_log_meta SET schema_rev = 99")
+        .execute(store.pool())
+        .await
+        .unwrap();
+    store.close().await;
+    assert!(matches!(EventStore::connect(&url(&path)).await, Err(Error::Unusable { what }) if what.contains("99")));
+}
+
+#[tokio::test]
+async fn the_steps_that_are_shown_are_those_that_are_taken() {
+    let directory = tempfile::tempdir().unwrap();
+    let shown = pool(&directory.path().join("shown.db"), 1).await;
+    for step in migrations(Dialect::Sqlite) {
+        sqlx::raw_sql(step.sql).execute(&shown).await.unwrap();
+    }
+    let taken = EventStore::connect(&url(&directory.path().join("taken.db")))
+        .await
+        .unwrap()
+        .on::<Sqlite>()
+        .unwrap();
+    let tables = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND name <> 'es_log_meta' ORDER BY name";
+    let of = async |pool: &SqlitePool| sqlx::query_scalar::<_, String>(tables).fetch_all(pool).await.unwrap();
+    assert_eq!(of(&shown).await, of(taken.pool()).await);
+}
+
+#[tokio::test]
+async fn a_log_survives_its_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log.db");
+    let store = EventStore::connect(&url(&path)).await.unwrap();
+    let id = store.log_id();
+    store.commit(noted("a")).await.unwrap();
+    let head = store.head().await.unwrap();
+    store.close().await;
+    let store = EventStore::<Sqlite>::open(pool(&path, 2).await).await.unwrap();
+    assert_eq!((store.log_id(), store.head().await.unwrap()), (id, head));
+    let receipt = store.commit(noted("a")).await.unwrap()[0];
+    assert_eq!((receipt.first, receipt.version), (Position(2), Version(2)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_new_file_opened_by_many_at_once_is_one_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log.db");
+    let opening = (0..8).map(|n| {
+        let path = path.clone();
+        tokio::spawn(async move {
+            let store = EventStore::connect(&url(&path)).await.unwrap();
+            store.commit(noted(&format!("s-{n}"))).await.unwrap();
+            store
+        })
+    });
+    let stores = futures_util::future::join_all(opening).await;
+    let ids: std::collections::HashSet<_> = stores.iter().map(|store| store.as_ref().unwrap().log_id()).collect();
+    assert_eq!(ids.len(), 1);
+    assert_eq!(stores[0].as_ref().unwrap().head().await.unwrap().position, Position(8));
+}
+
+#[tokio::test]
+async fn a_commit_that_nobody_rang_for_is_heard() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log.db");
+    let pool = pool(&path, 2).await;
+    let store = EventStore::<Sqlite>::open(pool.clone()).await.unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move {
+            while store.head().await.unwrap().position < Position(1) {
+                store.wait_for(Position(0)).await;
+            }
+        }
+    });
+    tokio::task::yield_now().await;
+    let mut tx = pool.begin().await.unwrap();
+    store
+        .stage_in(&mut tx, "a", [NewEvent::new("noted", "1")])
+        .await
+        .unwrap();
+    tx.commit().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), waiting)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_dropped_leaves_the_queue() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EventStore::connect(&url(&directory.path().join("log.db")))
+        .await
+        .unwrap();
+    let sqlite = store.on::<Sqlite>().unwrap();
+    let mut tx = sqlite.begin().await.unwrap();
+    sqlite
+        .stage_in(&mut tx, "a", [NewEvent::new("never", "1")])
+        .await
+        .unwrap();
+    let appending = tokio::spawn({
+        let store = store.clone();
+        async move { store.commit(noted("a")).await.unwrap() }
+    });
+    tokio::task::yield_now().await;
+    assert!(!appending.is_finished());
+    drop(tx);
+    let receipts = tokio::time::timeout(Duration::from_secs(60), appending)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(receipts[0].first, Position(1));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_connection_does_not_hold_the_queue() {
+    let directory = tempfile::tempdir().unwrap();
+    let pool = pool(&directory.path().join("log.db"), 1).await;
+    let store = EventStore::<Sqlite>::open(pool.clone()).await.unwrap();
+    let held = pool.acquire().await.unwrap();
+    let beginning = tokio::spawn({
+        let store = store.clone();
+        async move { store.begin().await.unwrap().rollback().await.unwrap() }
+    });
+    tokio::task::yield_now().await;
+    let appended = tokio::time::timeout(Duration::from_secs(20), store.commit(noted("a"))).await;
+    assert!(appended.unwrap().is_ok());
+    drop(held);
+    beginning.await.unwrap();
+}
