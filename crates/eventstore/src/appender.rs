@@ -3,6 +3,7 @@
 use std::{
     collections::{HashSet, VecDeque},
     sync::{Arc, OnceLock},
+    time::Instant,
 };
 
 use tokio::sync::{mpsc, oneshot};
@@ -18,6 +19,7 @@ const FLUSH: usize = 512;
 const FLUSH_BYTES: usize = 16 << 20;
 /// How often other tasks are let run before a flush is closed: those just answered come back with their next batch.
 const YIELDS: usize = 3;
+    std::sync::LazyLock::new(|| std::env::var("Y").map_or(YIELDS, |y| y.parse().unwrap()));
 
 /// One task per store: while a flush is in flight, the next one fills.
 pub(crate) struct Appender {
@@ -97,7 +99,9 @@ impl Flusher {
             let requests = self.next_flush();
             metrics::histogram!(metric::FLUSH_BATCHES).record(requests.len() as f64);
             let (entries, answers): (Vec<_>, Vec<_>) = requests.into_iter().map(|r| (r.entry, r.answer)).unzip();
+            let began = Instant::now();
             let results = self.backend.flush(entries).await;
+            measure(&results, began);
             debug_assert_eq!(results.len(), answers.len(), "one result for each batch");
             for (answer, result) in answers.into_iter().zip(results) {
                 // A caller that has gone away does not want to know.
@@ -155,5 +159,26 @@ impl Flusher {
         }
         self.waiting = later;
         flush
+    }
+}
+
+fn measure(results: &[Result<Vec<Receipt>>], began: Instant) {
+    metrics::histogram!(metric::FLUSH_SECONDS).record(began.elapsed());
+    let stored = results.iter().flatten().flatten().filter(|receipt| !receipt.repeated);
+    let events: i64 = stored.map(|receipt| receipt.last.0 - receipt.first.0 + 1).sum();
+    metrics::counter!(metric::APPENDED).increment(events.unsigned_abs());
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        metrics::counter!(metric::REFUSED, "reason" => reason(error)).increment(1);
+    }
+}
+
+fn reason(error: &Error) -> &'static str {
+    match error {
+        Error::Conflict { .. } => "conflict",
+        Error::Guarded { .. } => "guarded",
+        Error::Fenced { .. } => "fenced",
+        Error::IdReused(_) => "id_reused",
+        Error::Closed(_) => "closed",
+        _ => "database",
     }
 }

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, pin::Pin, sync::Arc, task, vec};
 
 use bytes::Bytes;
-use futures_core::{Stream, future::BoxFuture, ready};
+use futures_core::{Stream, future::BoxFuture};
 use jiff::Timestamp;
 
 use crate::{
@@ -11,8 +11,8 @@ use crate::{
     backend::{Backend, Page, Query},
 };
 
-/// A reading of a stream or of the log; a `Stream` of recorded events, fetched in pages. It ends where the log ended when
-/// its last page was read: it does not wait for more. An error ends it.
+/// A reading of a stream or of the log; a `Stream` of recorded events, fetched in pages, one ahead. It ends where the
+/// log ended when its last page was read: it does not wait for more. An error ends it.
 #[must_use = "a reading does nothing until it is polled"]
 pub struct Read<E = Bytes> {
     backend: Arc<dyn Backend>,
@@ -31,9 +31,9 @@ pub struct Read<E = Bytes> {
 enum State {
     /// The first page has not been asked for.
     New,
+    /// The next page, asked for while the events at hand are taken.
     Fetching(BoxFuture<'static, Result<(Page, Query)>>),
-    /// There is more after the events at hand.
-    More,
+    Fetched(Result<(Page, Query)>),
     Ended,
 }
 
@@ -127,7 +127,7 @@ impl<E> Read<E> {
     /// Asks for a page; the first one finds out where to begin.
     fn fetch(&mut self, first: bool) -> BoxFuture<'static, Result<(Page, Query)>> {
         let mut query = self.query.clone();
-        query.limit = self.page.min(self.left);
+        query.limit = self.page.min(self.left - self.events.len());
         let (backend, since, mut from, to) = (self.backend.clone(), self.since, self.from, self.to);
         Box::pin(async move {
             if first {
@@ -138,6 +138,26 @@ impl<E> Read<E> {
             }
             Ok((backend.read(query.clone()).await?, query))
         })
+    }
+}
+
+impl<E> Read<E> {
+    /// Turns to a page, and asks for the one after it at once.
+    fn turn(&mut self, fetched: Result<(Page, Query)>, cx: &mut task::Context<'_>) -> Result<()> {
+        let (page, query) = fetched?;
+        self.query = Query {
+            after: Some(page.scanned),
+            ..query
+        };
+        self.events = page.events.into_iter();
+        if !page.end && self.left > self.events.len() {
+            let mut next = self.fetch(false);
+            self.state = match next.as_mut().poll(cx) {
+                task::Poll::Ready(fetched) => State::Fetched(fetched),
+                task::Poll::Pending => State::Fetching(next),
+            };
+        }
+        Ok(())
     }
 }
 
@@ -172,25 +192,24 @@ impl<E> Stream for Read<E> {
                 this.left = if event.is_err() { 0 } else { this.left };
                 return task::Poll::Ready(Some(event));
             }
-            this.state = match &mut this.state {
-                State::New => State::Fetching(this.fetch(true)),
-                State::More => State::Fetching(this.fetch(false)),
-                State::Ended => return task::Poll::Ready(None),
-                State::Fetching(page) => match ready!(page.as_mut().poll(cx)) {
-                    Ok((page, query)) => {
-                        this.query = Query {
-                            after: Some(page.scanned),
-                            ..query
-                        };
-                        this.events = page.events.into_iter();
-                        if page.end { State::Ended } else { State::More }
-                    }
-                    Err(error) => {
-                        this.left = 0;
-                        return task::Poll::Ready(Some(Err(error)));
+            let fetched = match std::mem::replace(&mut this.state, State::Ended) {
+                State::New => {
+                    this.state = State::Fetching(this.fetch(true));
+                    continue;
+                }
+                State::Fetching(mut page) => match page.as_mut().poll(cx) {
+                    task::Poll::Ready(fetched) => fetched,
+                    task::Poll::Pending => {
+                        this.state = State::Fetching(page);
+                        return task::Poll::Pending;
                     }
                 },
+                State::Fetched(fetched) => fetched,
+                State::Ended => return task::Poll::Ready(None),
             };
+            if let Err(error) = this.turn(fetched, cx) {
+                return task::Poll::Ready(Some(Err(error)));
+            }
         }
     }
 }
