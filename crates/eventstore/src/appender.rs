@@ -19,7 +19,6 @@ const FLUSH: usize = 512;
 const FLUSH_BYTES: usize = 16 << 20;
 /// How often other tasks are let run before a flush is closed: those just answered come back with their next batch.
 const YIELDS: usize = 3;
-    std::sync::LazyLock::new(|| std::env::var("Y").map_or(YIELDS, |y| y.parse().unwrap()));
 
 /// One task per store: while a flush is in flight, the next one fills.
 pub(crate) struct Appender {
@@ -146,10 +145,10 @@ impl Flusher {
         for request in self.waiting.drain(..) {
             let entry = &request.entry;
             let fits = flush.is_empty() || (flush.len() < FLUSH && bytes + entry.bytes <= FLUSH_BYTES);
-            let clear = entry
-                .streams
-                .iter()
-                .fold(true, |clear, stream| met.insert(*stream) && clear);
+            let mut clear = true;
+            for stream in &entry.streams {
+                clear &= met.insert(*stream);
+            }
             if fits && clear {
                 bytes += entry.bytes;
                 flush.push(request);

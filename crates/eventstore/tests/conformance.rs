@@ -9,9 +9,9 @@ mod sqlite {
 
     use sagamill_eventstore::conformance::{SqliteFile, Subject};
 
-    /// The directory lives as long as the test: it is gone with the subject's last holder, or with the process.
+    /// A directory of its own, which stays for whoever looks into a failure.
     fn subject() -> Arc<dyn Subject> {
-        Arc::new(SqliteFile::within(&tempfile::tempdir().unwrap().keep()))
+        Arc::new(SqliteFile::within(&tempfile::tempdir().expect("a directory").keep()))
     }
     sagamill_eventstore::conformance!(subject());
 }

@@ -46,7 +46,7 @@ impl Subject for Memory {
     }
 }
 
-/// A SQLite file as a subject: in a directory of its own, which is gone with it.
+/// A SQLite file as a subject: in a directory of the caller's.
 #[cfg(feature = "sqlite")]
 #[derive(Debug)]
 pub struct SqliteFile(std::path::PathBuf);
@@ -88,7 +88,7 @@ macro_rules! conformance {
                 of_parallel_appends_those_that_succeed_are_stored, a_culprit_fails_alone,
                 a_group_is_stored_whole_or_not_at_all, a_guarded_stream_must_not_have_gone_on,
                 nobody_moves_a_checkpoint_without_its_lease, limits_are_checked_to_the_byte,
-                time_never_goes_backwards, a_closed_store_takes_nothing;
+                appends_to_one_stream_keep_their_order, time_never_goes_backwards, a_closed_store_takes_nothing;
             log::repeating: a_repeat_gets_the_first_receipts, a_repeat_is_known_before_anything_is_judged,
                 an_id_is_not_used_twice, a_lost_tail_that_grew_again_leaves_no_hole;
             log::reading: every_field_comes_back, a_stream_is_read_both_ways, the_log_is_read_both_ways,

@@ -307,6 +307,40 @@ pub async fn limits_are_checked_to_the_byte(subject: Arc<dyn Subject>) {
     assert_eq!(events[2].event.len(), 1 << 20);
 }
 
+/// Also where they are parts of groups, and wait for each other over other streams.
+pub async fn appends_to_one_stream_keep_their_order(subject: Arc<dyn Subject>) {
+    let store = subject.open().await;
+    let group = |n: i64| {
+        let streams = if n % 5 == 0 {
+            vec![n % 3, (n + 1) % 3]
+        } else {
+            vec![n % 3]
+        };
+        let appends = streams
+            .iter()
+            .map(|s| append(&format!("s-{s}"), Expected::Any, [noted(&n.to_string())]));
+        Batch {
+            appends: appends.collect(),
+            ..Batch::default()
+        }
+    };
+    // Polled in this order, they are queued in this order.
+    join_all((0..200).map(|n| store.commit(group(n))))
+        .await
+        .into_iter()
+        .for_each(|answer| drop(answer.unwrap()));
+    let mut last = std::collections::HashMap::new();
+    for event in everything(&store).await {
+        let n: i64 = std::str::from_utf8(&event.event).unwrap().parse().unwrap();
+        assert!(
+            last.insert(event.stream.clone(), n).is_none_or(|before| before < n),
+            "{} in {}",
+            n,
+            event.stream
+        );
+    }
+}
+
 /// By the log's clock, which its readers and timers share.
 pub async fn time_never_goes_backwards(subject: Arc<dyn Subject>) {
     let stores = [subject.open().await, subject.open().await];
