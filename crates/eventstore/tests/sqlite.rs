@@ -19,7 +19,10 @@ fn url(path: &Path) -> String {
 
 async fn pool(path: &Path, connections: u32) -> SqlitePool {
     let options = SqlitePoolOptions::new().max_connections(connections);
-    options.connect(&format!("{}?mode=rwc", url(path))).await.unwrap()
+    options
+        .connect(&format!("{}?mode=rwc", url(path)))
+        .await
+        .expect("a file that can be opened")
 }
 
 #[tokio::test]
