@@ -125,20 +125,22 @@ impl Bus {
             wanted: "dead letters",
         })
     }
-    async fn send(&self, topic: &Topic, batch: Vec<Message>, until: Until) -> Vec<Result<Receipt>> {
-        let fits: Vec<Result<()>> = batch
-            .iter()
-            .map(|message| topic.check_name().and_then(|()| message.check()))
-            .collect();
-        let mut messages = batch;
-        if fits.iter().any(Result::is_err) {
-            let mut fit = fits.iter().map(Result::is_ok);
-            messages.retain(|_| fit.next().unwrap_or(false));
+    async fn send(&self, topic: &Topic, mut batch: Vec<Message>, until: Until) -> Vec<Result<Receipt>> {
+        if topic.check_name().is_err() {
+            return batch
+                .iter()
+                .map(|_| topic.check_name().map(|()| Receipt::default()))
+                .collect();
         }
-        for message in &mut messages {
+        for message in &mut batch {
             trace_context::ensure(&mut message.headers, message.id);
         }
-        let mut sent = self.transmit(topic, messages, until).await.into_iter();
+        if batch.iter().all(|message| message.check().is_ok()) {
+            return self.transmit(topic, batch, until).await;
+        }
+        let fits: Vec<Result<()>> = batch.iter().map(Message::check).collect();
+        batch.retain(|message| message.check().is_ok());
+        let mut sent = self.transmit(topic, batch, until).await.into_iter();
         let unanswered = || Err(Error::Unconfirmed("the transport gave no result".into()));
         fits.into_iter()
             .map(|fit| fit.and_then(|()| sent.next().unwrap_or_else(unanswered)))

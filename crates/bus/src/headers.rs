@@ -48,13 +48,14 @@ pub mod name {
     pub const TRACEPARENT: &str = "traceparent";
 }
 
-type Map = BTreeMap<Cow<'static, str>, String>;
-
 /// CloudEvents attributes, `traceparent`, and the user's own. Names are unique; setting one again replaces it.
 ///
 /// Clones share what they hold until one of them is changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers(Arc<Map>);
+pub struct Headers(Arc<Vec<(Name, String)>>);
+
+/// Sorted by name: a message has few headers, and a vector of them is smaller than one node of a tree.
+type Name = Cow<'static, str>;
 
 impl Headers {
     /// No headers.
@@ -65,18 +66,23 @@ impl Headers {
     /// The value of a header.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.find(name).ok().map(|index| self.0[index].1.as_str())
     }
     /// Sets a header, in place of one of the same name.
     pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
-        Arc::make_mut(&mut self.0).insert(name.into(), value.into());
+        let (name, value) = (name.into(), value.into());
+        let place = self.find(&name);
+        let headers = Arc::make_mut(&mut self.0);
+        match place {
+            Ok(index) => headers[index].1 = value,
+            Err(index) => headers.insert(index, (name, value)),
+        }
     }
     /// Takes a header out.
     pub fn remove(&mut self, name: &str) -> Option<String> {
-        // Asked first, so that nothing is copied for a header that is not there.
-        self.0
-            .contains_key(name)
-            .then(|| Arc::make_mut(&mut self.0).remove(name))?
+        // Looked for first, so that nothing is copied for a header that is not there.
+        let index = self.find(name).ok()?;
+        Some(Arc::make_mut(&mut self.0).remove(index).1)
     }
     /// All headers, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -92,23 +98,50 @@ impl Headers {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| other.as_ref().cmp(name))
+    }
 }
 
 impl<N: Into<Cow<'static, str>>, V: Into<String>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(headers: I) -> Self {
-        Self(Arc::new(
-            headers.into_iter().map(|(n, v)| (n.into(), v.into())).collect(),
-        ))
+        let mut all = Self::default();
+        headers.into_iter().for_each(|(name, value)| all.set(name, value));
+        all
     }
 }
 
 impl Serialize for Headers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        serializer.collect_map(self.iter())
     }
 }
 impl<'de> Deserialize<'de> for Headers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Map::deserialize(deserializer).map(|map| Self(Arc::new(map)))
+        BTreeMap::<String, String>::deserialize(deserializer).map(Self::from_iter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Headers;
+
+    #[test]
+    fn names_are_unique_and_clones_do_not_see_each_others_changes() {
+        let mut headers = Headers::from_iter([("b", "1"), ("a", "2"), ("b", "3")]);
+        let before = headers.clone();
+        headers.set("c", "4");
+        assert_eq!(headers.remove("a"), Some("2".into()));
+        assert_eq!(headers.remove("a"), None);
+        assert_eq!(headers.iter().collect::<Vec<_>>(), [("b", "3"), ("c", "4")]);
+        assert_eq!((before.len(), before.get("a"), before.get("c")), (2, Some("2"), None));
+    }
+
+    #[test]
+    fn they_are_a_map_in_json() {
+        let headers = Headers::from_iter([("b", "1"), ("a", "größe")]);
+        let json = serde_json::to_string(&headers).unwrap();
+        assert_eq!(json, r#"{"a":"größe","b":"1"}"#);
+        assert_eq!(serde_json::from_str::<Headers>(&json).unwrap(), headers);
     }
 }

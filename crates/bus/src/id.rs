@@ -1,8 +1,10 @@
 //! Names of messages: time-ordered, and derived from their cause where a decision made them.
 
+use std::{cell::Cell, time::SystemTime};
+
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
-use xxhash_rust::xxh3::Xxh3;
+use uuid::{Builder, Uuid};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128_with_seed};
 
 /// Names one message for ever, the same on each of its deliveries; a step that asks again sends another message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -10,10 +12,14 @@ use xxhash_rust::xxh3::Xxh3;
 pub struct MessageId(pub Uuid);
 
 impl MessageId {
-    /// A new id (UUID v7): for what nobody would decide a second time.
+    /// A new id (UUID v7): for what nobody would decide a second time. Unique, but no secret.
     #[must_use]
     pub fn random() -> Self {
-        Self(Uuid::now_v7())
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        Self(Builder::from_unix_timestamp_millis(millis, &noise()).into_uuid())
     }
     /// The id of what was decided from `cause` on `stream`, as its `ordinal`-th outcome. The same decision taken a second
     /// time, in another process or years later, makes the same id.
@@ -37,6 +43,21 @@ impl MessageId {
         bytes[6..].copy_from_slice(&hash[..10]);
         Self(Uuid::new_v8(bytes))
     }
+}
+
+/// Ten bytes that do not come again: a hash of a counter under a seed of this thread's own. Asking the system for each id
+/// would be the largest part of the cost of a message in memory.
+fn noise() -> [u8; 10] {
+    thread_local! {
+        static SEED: [u8; 16] = Uuid::new_v4().into_bytes();
+        static COUNT: Cell<u64> = const { Cell::new(0) };
+    }
+    let count = COUNT.get().wrapping_add(1);
+    COUNT.set(count);
+    let hash = SEED.with(|seed| xxh3_128_with_seed(seed, count)).to_be_bytes();
+    let mut bytes = [0; 10];
+    bytes.copy_from_slice(&hash[..10]);
+    bytes
 }
 
 impl std::fmt::Display for MessageId {
@@ -79,6 +100,18 @@ mod tests {
         assert_eq!(first.0.as_bytes()[..6], CAUSE.as_bytes()[..6]);
         assert_eq!(second.0.as_bytes()[..6], CAUSE.as_bytes()[..6]);
         assert_ne!(first, second);
+    }
+
+    #[test]
+    fn new_ids_are_v7_and_never_the_same() {
+        let make = || (0..20_000).map(|_| MessageId::random()).collect::<Vec<_>>();
+        let other = std::thread::spawn(make);
+        let mut ids = make();
+        assert!(ids.iter().all(|id| id.0.get_version_num() == 7));
+        ids.extend(other.join().unwrap());
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 40_000);
     }
 
     #[test]

@@ -21,7 +21,7 @@ impl<T: ToString> From<T> for Key {
 pub mod limit {
     /// The most bytes of a payload: 1 MiB.
     pub const PAYLOAD: usize = 1 << 20;
-    /// The most headers of one message.
+    /// The most headers of one message, beside its `traceparent`.
     pub const HEADERS: usize = 64;
     /// The most bytes of one header, its name and its value together: 8 KiB and a name of 255.
     pub const HEADER: usize = (8 << 10) + 255;
@@ -87,7 +87,13 @@ impl Message {
             }
         };
         fits("payload", self.payload.len(), limit::PAYLOAD)?;
-        fits("number of headers", self.headers.len(), limit::HEADERS)?;
+        // The trace is added here, so it takes no room of the caller's.
+        let own = self
+            .headers
+            .iter()
+            .filter(|(name, _)| *name != name::TRACEPARENT)
+            .count();
+        fits("number of headers", own, limit::HEADERS)?;
         self.headers
             .iter()
             .try_for_each(|(name, value)| fits("header", name.len() + value.len(), limit::HEADER))

@@ -78,10 +78,9 @@ pub async fn a_large_message_passes_and_a_larger_one_is_refused_alone<H: Harness
             message.header(format!("x-{n}"), "v".repeat(size))
         })
     };
-    // The trace that is added is a header too.
     let (large, many) = (
         Message::new(payload(limit::PAYLOAD)),
-        with_headers(limit::HEADERS - 1, 8 << 10),
+        with_headers(limit::HEADERS, 8 << 10),
     );
     let batch = vec![
         large.clone(),

@@ -20,6 +20,7 @@ mod fault;
 mod group;
 mod member;
 mod queue;
+mod roster;
 #[cfg(test)]
 mod tests;
 

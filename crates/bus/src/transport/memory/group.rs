@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Waker},
+    task::Context,
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use super::{
     later, lock,
     member::Ticket,
     queue::{Entry, Queue},
+    roster::{Readiness, Roster, Wake},
 };
 use crate::{Delivery, Error, Message, Order, Result, Settlement, Topic, dead_letter::Death};
 
@@ -42,30 +43,9 @@ pub(super) struct Group {
 #[derive(Debug, Default)]
 struct State {
     queue: Queue,
+    roster: Roster,
     admitted: u64,
-    flights: Vec<Option<Flight>>,
-    free: Vec<usize>,
-    deliveries: u64,
-    members: Vec<Option<Member>>,
-    /// Members that found nothing to take.
-    idle: Vec<usize>,
     dead: BTreeMap<Topic, Graveyard>,
-}
-
-#[derive(Debug)]
-struct Flight {
-    delivery: u64,
-    member: usize,
-    entry: Entry,
-}
-
-#[derive(Debug)]
-struct Member {
-    connection: u64,
-    in_flight: usize,
-    max_in_flight: usize,
-    ended: bool,
-    waker: Option<Waker>,
 }
 
 /// What a member finds.
@@ -75,16 +55,6 @@ pub(super) enum Found {
     Nothing(Option<Instant>),
     /// The connection was closed.
     End,
-}
-
-/// Wakes when it is dropped, after the lock that it was made under.
-#[derive(Default)]
-struct Wake(Vec<Waker>);
-
-impl Drop for Wake {
-    fn drop(&mut self) {
-        self.0.drain(..).for_each(Waker::wake);
-    }
 }
 
 impl Group {
@@ -151,48 +121,22 @@ impl Group {
     pub(super) fn join(&self, connection: u64, order: Order, max_in_flight: usize) -> Result<usize> {
         let mut state = lock(&self.state);
         if state.queue.order() != order {
-            if state.members.iter().any(Option::is_some) {
+            if state.roster.has_members() {
+                let wanted = "members of one group that differ in order";
                 return Err(Error::Unsupported {
                     transport: "memory",
-                    wanted: "members of one group that differ in order",
+                    wanted,
                 });
             }
             state.queue.set_order(order);
         }
-        let member = Member {
-            connection,
-            in_flight: 0,
-            max_in_flight,
-            ended: false,
-            waker: None,
-        };
-        let slot = state
-            .members
-            .iter()
-            .position(Option::is_none)
-            .unwrap_or(state.members.len());
-        if slot == state.members.len() {
-            state.members.push(None);
-        }
-        state.members[slot] = Some(member);
-        Ok(slot)
+        Ok(state.roster.join(connection, max_in_flight))
     }
     /// Ends a membership: what it has in flight goes to others, and was no attempt.
     pub(super) fn leave(&self, member: usize) {
         let mut wake = Wake::default();
         let mut state = lock(&self.state);
-        state.members[member] = None;
-        state.idle.retain(|&idle| idle != member);
-        let slots = 0..state.flights.len();
-        let of_member = |state: &State, slot: usize| state.flights[slot].as_ref().is_some_and(|f| f.member == member);
-        let mine: Vec<usize> = slots.filter(|&slot| of_member(&state, slot)).collect();
-        let mut entries: Vec<Entry> = mine
-            .into_iter()
-            .filter_map(|slot| state.land(slot))
-            .map(|f| f.entry)
-            .collect();
-        entries.sort_by_key(|entry| entry.sequence);
-        for entry in entries.into_iter().rev() {
+        for entry in state.roster.leave(member).into_iter().rev() {
             self.give_back(&mut state, entry, &mut wake);
         }
         drop(state);
@@ -200,17 +144,7 @@ impl Group {
     /// Ends the streams of a closed connection; what they have in flight can still be settled.
     pub(super) fn end(&self, connection: u64) {
         let mut wake = Wake::default();
-        let mut state = lock(&self.state);
-        for member in state
-            .members
-            .iter_mut()
-            .flatten()
-            .filter(|member| member.connection == connection)
-        {
-            member.ended = true;
-            wake.0.extend(member.waker.take());
-        }
-        drop(state);
+        lock(&self.state).roster.end(connection, &mut wake);
     }
 
     /// Takes a message for a member, or notes whom to wake.
@@ -218,13 +152,11 @@ impl Group {
         let mut wake = Wake::default();
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        let me = state.members[member]
-            .as_mut()
-            .expect("invariant: a stream leaves its group when it is dropped, and not before");
-        if me.ended {
+        let readiness = state.roster.readiness(member);
+        if readiness == Readiness::Ended {
             return Found::End;
         }
-        let may_take = me.in_flight < me.max_in_flight;
+        let may_take = readiness == Readiness::May;
         if may_take && state.queue.has_delayed() {
             state.queue.promote(Instant::now());
         }
@@ -234,12 +166,7 @@ impl Group {
             self.unreserve();
             return Found::Delivery(delivery);
         }
-        if !me.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            me.waker = Some(cx.waker().clone());
-        }
-        if may_take && !state.idle.contains(&member) {
-            state.idle.push(member);
-        }
+        state.roster.wait(member, readiness, cx);
         Found::Nothing(state.queue.next_due().filter(|_| may_take))
     }
 
@@ -248,7 +175,7 @@ impl Group {
         let mut wake = Wake::default();
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        let mut entry = state.land_exactly(slot, delivery, &mut wake).ok_or(Error::Stale)?.entry;
+        let (mut entry, _) = state.roster.land(slot, delivery, &mut wake).ok_or(Error::Stale)?;
         if entry.copy {
             return Ok(());
         }
@@ -273,17 +200,13 @@ impl Group {
         let mut wake = Wake::default();
         let mut guard = lock(&self.state);
         let state = &mut *guard;
-        let Some(mut flight) = state.land_exactly(slot, delivery, &mut wake) else {
-            return;
-        };
-        if flight.entry.copy {
-            return;
-        }
-        if state.members[flight.member].as_ref().is_some_and(|member| member.ended) {
-            self.give_back(state, flight.entry, &mut wake);
-        } else {
-            flight.entry.attempts += 1;
-            self.requeue(state, flight.entry, None, &mut wake);
+        match state.roster.land(slot, delivery, &mut wake) {
+            Some((entry, true)) => self.give_back(state, entry, &mut wake),
+            Some((mut entry, false)) if !entry.copy => {
+                entry.attempts += 1;
+                self.requeue(state, entry, None, &mut wake);
+            }
+            Some((_, false)) | None => {}
         }
     }
 
@@ -303,11 +226,8 @@ impl Group {
     }
     /// Messages that wait, and messages in flight.
     pub(super) fn backlog(&self) -> (usize, usize) {
-        let state = lock(&self.state);
-        (
-            self.load.load(Ordering::Acquire),
-            state.flights.iter().flatten().count(),
-        )
+        let in_flight = lock(&self.state).roster.in_flight();
+        (self.load.load(Ordering::Acquire), in_flight)
     }
 
     /// Makes the head of a lane deliverable, now or, by a fault, later.
@@ -316,7 +236,7 @@ impl Group {
             Some(late) => state.queue.delay(entry, later(late)),
             None => state.queue.push_back(entry),
         }
-        state.wake_idle(wake);
+        state.roster.wake_idle(wake);
     }
     fn requeue(&self, state: &mut State, entry: Entry, after: Option<Duration>, wake: &mut Wake) {
         self.force_reserve();
@@ -324,7 +244,7 @@ impl Group {
             Some(after) => state.queue.delay(entry, later(after)),
             None => state.queue.push_back(entry),
         }
-        state.wake_idle(wake);
+        state.roster.wake_idle(wake);
     }
     fn give_back(&self, state: &mut State, entry: Entry, wake: &mut Wake) {
         if entry.copy {
@@ -332,7 +252,7 @@ impl Group {
         }
         self.force_reserve();
         state.queue.push_front(entry);
-        state.wake_idle(wake);
+        state.roster.wake_idle(wake);
     }
     /// The group is done with a message: its key moves on.
     fn finish(&self, state: &mut State, entry: &Entry, wake: &mut Wake) {
@@ -374,57 +294,10 @@ impl Group {
         {
             self.force_reserve();
             state.queue.delay(entry.duplicate(), later(late));
-            state.wake_idle(wake);
+            state.roster.wake_idle(wake);
         }
         let (message, topic, attempt) = ((*entry.message).clone(), entry.topic.clone(), entry.attempts + 1);
-        let (slot, delivery) = state.take_off(member, entry);
+        let (slot, delivery) = state.roster.take_off(member, entry);
         Delivery::new(message, topic, attempt, Ticket::new(Arc::clone(self), slot, delivery))
-    }
-}
-
-impl State {
-    fn take_off(&mut self, member: usize, entry: Entry) -> (usize, u64) {
-        self.deliveries += 1;
-        let flight = Flight {
-            delivery: self.deliveries,
-            member,
-            entry,
-        };
-        if let Some(member) = self.members[member].as_mut() {
-            member.in_flight += 1;
-        }
-        let slot = self.free.pop().unwrap_or(self.flights.len());
-        if slot == self.flights.len() {
-            self.flights.push(None);
-        }
-        self.flights[slot] = Some(flight);
-        (slot, self.deliveries)
-    }
-    fn land(&mut self, slot: usize) -> Option<Flight> {
-        let flight = self.flights[slot].take()?;
-        self.free.push(slot);
-        Some(flight)
-    }
-    /// None where the delivery has ended already. Wakes its member where that waited for room in flight.
-    fn land_exactly(&mut self, slot: usize, delivery: u64, wake: &mut Wake) -> Option<Flight> {
-        self.flights
-            .get(slot)?
-            .as_ref()
-            .filter(|flight| flight.delivery == delivery)?;
-        let flight = self.land(slot)?;
-        if let Some(member) = self.members[flight.member].as_mut() {
-            if member.in_flight >= member.max_in_flight {
-                wake.0.extend(member.waker.take());
-            }
-            member.in_flight -= 1;
-        }
-        Some(flight)
-    }
-    /// Wakes all members that wait: one of them may be busy elsewhere and never look.
-    fn wake_idle(&mut self, wake: &mut Wake) {
-        for member in self.idle.drain(..) {
-            wake.0
-                .extend(self.members[member].as_mut().and_then(|member| member.waker.take()));
-        }
     }
 }
