@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    pin::pin,
     sync::{
         Arc, LazyLock, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
@@ -18,6 +19,9 @@ use crate::{Position, bell::Bell};
 
 /// How often the file is looked at for commits of other processes, while anybody waits for one.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long a writer waits for its turn before it says so.
+const LONG: Duration = Duration::from_secs(10);
 
 static FILES: LazyLock<Mutex<HashMap<PathBuf, Weak<File>>>> = LazyLock::new(Mutex::default);
 
@@ -48,8 +52,20 @@ impl File {
         files.insert(path.to_owned(), Arc::downgrade(&file));
         file
     }
+    /// Waits for as long as it takes, and says so: a caller that appends while it holds a transaction of its own waits for
+    /// itself.
     pub(super) async fn turn(&self) -> OwnedMutexGuard<()> {
-        self.turn.clone().lock_owned().await
+        if let Ok(turn) = self.turn.clone().try_lock_owned() {
+            return turn;
+        }
+        let mut turn = pin!(self.turn.clone().lock_owned());
+        loop {
+            if let Ok(turn) = tokio::time::timeout(LONG, &mut turn).await {
+                return turn;
+            }
+            let path = self.path.display();
+            tracing::warn!(%path, "a transaction of this process keeps its other writers waiting; is it ever committed?");
+        }
     }
     pub(super) fn bell(&self) -> &Bell {
         &self.bell
