@@ -1,18 +1,84 @@
-//! The one dependency: bus, event store and sagas, their features forwarded.
+//! Sagas in one dependency: the bus, the event log and the saga coordinator, under one name and one prelude.
+//!
+//! A saga is a business transaction that spans several services, each with its own database: it completes, or what it did
+//! is undone step by step, whatever crashes on the way.
+//!
+//! ```
+//! use sagamill::prelude::*;
+//!
+//! #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+//! struct Trip {
+//!     city: String,
+//!     room: Option<u32>,
+//! }
+//!
+//! async fn book_room(_: Trip) -> Answer<u32> {
+//!     Done(7)
+//! }
+//! async fn free_room(_room: u32) {}
+//! async fn book_flight(trip: Trip) -> Answer<(), String> {
+//!     Rejected(format!("no flight to {}", trip.city))
+//! }
+//!
+//! fn book_trip() -> Definition<Trip> {
+//!     Saga::define("book-trip")
+//!         .step("room", local(book_room).on_reply(|trip: &mut Trip, room| trip.room = Some(room)).undo(free_room))
+//!         .pivot("flight", local(book_flight))
+//!         .build()
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), sagamill::Error> {
+//! let coordinator = Coordinator::connect("memory:").await?; // or sqlite:trips.db
+//! let trips = coordinator.register(book_trip())?;
+//! tokio::spawn(coordinator.run(std::future::pending()));
+//!
+//! let trip = trips.start("trip-1", Trip { city: "Atlantis".into(), room: None }).await?;
+//! assert!(matches!(trip.outcome().await?, Outcome::Compensated { .. })); // the room is free again
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it promises
+//!
+//! - Each effect happens once, and each undo once, whatever is delivered twice.
+//! - What a saga did is known after a crash: recovery is reading the log on.
+//! - What is published was committed before; what was rolled back is never published.
+//! - A saga that cannot go on is parked, with its reason; it neither loops unseen nor ends silently.
+//!
+//! # Where things are
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`prelude`] | what nearly every user imports |
+//! | [`bus`] | messages, routers, retry, dead letters, transports |
+//! | [`eventstore`] | the log: append, stage in one's own transaction, read, subscribe, relay |
+//! | [`saga`] | definitions, the coordinator, participants |
+//! | [`test`](mod@test) | given-when-then, faults at every step, explored schedules |
+//!
+//! # Features
+//!
+//! | feature | brings | default |
+//! |---|---|---|
+//! | `sqlite` | logs in SQLite files, and handlers that take part in their transactions | yes |
+//! | `failpoints` | named points at which a test may kill the process; never for production | no |
 
-#![allow(missing_docs, reason = "being built")]
 pub use sagamill_bus as bus;
 pub use sagamill_eventstore as eventstore;
 pub use sagamill_saga as saga;
 pub use sagamill_saga::{Error, Result, test};
 
+/// What nearly every user imports.
 pub mod prelude {
     pub use sagamill_bus::prelude::*;
     pub use sagamill_eventstore::{Expected, Recorded};
     pub use sagamill_saga::prelude::*;
 }
 
-/// A bus by URL, of all the schemes that this build knows.
+/// Connects to a bus by URL, of all the schemes that this build knows: `memory:`.
+///
+/// # Errors
+/// A scheme that no transport answers to, or what its transport says.
 pub async fn connect(url: &str) -> Result<bus::Bus> {
     Ok(bus::Transports::default().connect(url).await?)
 }
