@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
-use crate::{append, measure::Pair, memory_bus, replay, staged};
+use crate::{append, measure::Pair, memory_bus, replay, saga, staged};
 
 /// What a case is run with.
 #[derive(Debug)]
@@ -47,6 +47,9 @@ const ROWS: &str = "1,000 prepared INSERTs a transaction";
 const SCAN: &str = "a prepared scan that steps every column";
 const DECODED: &str = "the same scan, payloads decoded by serde_json";
 const EFFECT: &str = "the effect alone, in store.begin()";
+const OWN_COMMIT: &str = "three bare effects per saga by the same function, each committed";
+const BARRED: &str = "three transactions per saga of a barrier row and the effect";
+const ANSWERED: &str = "the participants' transactions alone: barrier row, effect and reply row, in three databases";
 const CHANNEL: &str = "a bare bounded tokio channel";
 
 /// All cases, in the order in which they run.
@@ -98,6 +101,24 @@ pub(crate) const CASES: &[Case] = &[
         unit: "events/s",
         baseline: DECODED,
         run: |s| replay::decoded(s).boxed_local(),
+    },
+    Case {
+        name: "saga-local-idempotent",
+        unit: "sagas/s",
+        baseline: OWN_COMMIT,
+        run: |s| saga::local::idempotent(s).boxed_local(),
+    },
+    Case {
+        name: "saga-local-transactional",
+        unit: "sagas/s",
+        baseline: BARRED,
+        run: |s| saga::local::transactional(s).boxed_local(),
+    },
+    Case {
+        name: "saga-bus",
+        unit: "sagas/s",
+        baseline: ANSWERED,
+        run: |s| saga::over_bus::run(s).boxed_local(),
     },
     Case {
         name: "bus-memory",

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use sagamill::eventstore::EventStore;
 use sqlx::{
     Sqlite, SqliteConnection,
@@ -10,6 +11,10 @@ use sqlx::{
 use uuid::Uuid;
 
 use crate::case::database;
+
+const TABLES: &str = "
+CREATE TABLE effect (id BLOB PRIMARY KEY, payload BLOB NOT NULL);
+CREATE TABLE bare_reply (id BLOB PRIMARY KEY, payload BLOB NOT NULL);";
 
 /// A user's table, beside the log in one file.
 #[derive(Debug, Clone)]
@@ -29,9 +34,9 @@ impl Effects {
             .max_connections(10)
             .connect_with(options)
             .await?;
-        sqlx::query("CREATE TABLE effect (id BLOB PRIMARY KEY, payload BLOB NOT NULL)")
-            .execute(&pool)
-            .await?;
+        sqlx::raw_sql(TABLES).execute(&pool).await?;
+        let barrier = sagamill::saga::migrations("sqlite").context("there is a barrier on SQLite")?;
+        sqlx::raw_sql(barrier).execute(&pool).await?;
         Ok(Self {
             store: EventStore::open(pool).await?,
         })

@@ -14,6 +14,7 @@ mod order;
 mod raw;
 mod replay;
 mod report;
+mod saga;
 mod staged;
 
 use std::{path::PathBuf, time::Duration};
