@@ -107,3 +107,36 @@ async fn readyz(State(health): State<Arc<Health>>) -> Response {
     };
     (status, Json(json!({ "ready": failed.is_empty(), "failed": failed }))).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ask(health: Health) -> (u16, u16, serde_json::Value) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move { axum::serve(listener, health.routes()).await });
+        let live = reqwest::get(format!("{url}/livez")).await.unwrap().status();
+        let ready = reqwest::get(format!("{url}/readyz")).await.unwrap();
+        let answer = (live.as_u16(), ready.status().as_u16(), ready.json().await.unwrap());
+        server.abort();
+        answer
+    }
+
+    #[tokio::test]
+    async fn process_that_drains_is_alive_and_not_ready() {
+        let draining = CancellationToken::new();
+        draining.cancel();
+        let (live, ready, why) = ask(Health::new(draining)).await;
+        assert_eq!((live, ready), (200, 503));
+        assert_eq!(why, json!({ "ready": false, "failed": { "process": "is draining" } }));
+    }
+
+    #[tokio::test]
+    async fn dependency_that_is_down_makes_it_not_ready() {
+        let check = Check::new(|| async { Err("no route to host".to_owned()) });
+        let (live, ready, why) = ask(Health::new(CancellationToken::new()).check("bus", check)).await;
+        assert_eq!((live, ready), (200, 503));
+        assert_eq!(why["failed"]["bus"], "no route to host");
+    }
+}

@@ -1,0 +1,202 @@
+//! The real binary: the shop in one process, then its data looked into.
+
+mod program;
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use program::{Dev, output, run};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn shop_completes_and_compensates_and_its_data_can_be_looked_into() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("made/for it");
+    let mut dev = Dev::start(&data, &["--rate", "10"]).await;
+    let (mut completed, mut compensated) = (None, None);
+    while completed.is_none() || compensated.is_none() {
+        let saga = dev.saga().await;
+        assert_eq!(saga["definition"], "place-order");
+        match saga["state"].as_str() {
+            Some("completed") => completed = Some(saga),
+            Some("compensated") => compensated = Some(saga),
+            other => panic!("{other:?}: {saga}"),
+        }
+        let ledger = dev.get("/ledger").await;
+        assert_eq!(ledger["balanced"], true, "{ledger}");
+    }
+    let completed = completed.unwrap();
+    let names: Vec<_> = completed["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| &step["name"])
+        .collect();
+    assert_eq!(names, ["reserve", "authorize", "book", "capture", "confirm"]);
+    for step in completed["steps"].as_array().unwrap() {
+        assert_eq!(step["state"], "done", "{step}");
+        assert!(step["attempts"].as_u64().unwrap() >= 1 && step["ms"].is_i64(), "{step}");
+    }
+    let order = dev
+        .get(&format!("/orders/{}", completed["saga"].as_str().unwrap()))
+        .await;
+    assert_eq!(order["status"], "completed", "{order}");
+    looks_the_same_beside_the_process(&data).await;
+
+    let (code, last) = dev.interrupt().await;
+    assert_eq!(code, Some(0));
+    assert!(
+        last.contains(&format!("the data is in {}", data.canonicalize().unwrap().display())),
+        "{last}"
+    );
+    looks_the_same_beside_the_process(&data).await;
+    lists_and_shows(&data, &compensated.unwrap()).await;
+    replays(&data).await;
+}
+
+async fn looks_the_same_beside_the_process(data: &Path) {
+    let listed = output(&["saga", "list", "--data", &data.display().to_string(), "-o", "json"]).await;
+    let sagas: Vec<Value> = serde_json::from_slice(&listed).unwrap();
+    assert!(sagas.len() >= 2);
+    for saga in &sagas {
+        for name in [
+            "saga",
+            "definition",
+            "version",
+            "state",
+            "step",
+            "reason",
+            "started_at",
+            "updated_at",
+        ] {
+            assert!(saga.get(name).is_some(), "{name}: {saga}");
+        }
+    }
+}
+
+async fn lists_and_shows(data: &Path, compensated: &Value) {
+    let data = &data.display().to_string();
+    let running = output(&["saga", "list", "--data", data, "--state", "running", "-o", "ids"]).await;
+    assert_eq!(
+        String::from_utf8(running).unwrap(),
+        "",
+        "all sagas end when the process drains"
+    );
+    let two = output(&["saga", "list", "--data", data, "--limit", "2", "-o", "ids"]).await;
+    assert_eq!(String::from_utf8(two).unwrap().lines().count(), 2);
+    let table = output(&["saga", "list", "--data", data]).await;
+    assert!(String::from_utf8(table).unwrap().starts_with("SAGA"));
+
+    let key = compensated["saga"].as_str().unwrap();
+    let shown: Value =
+        serde_json::from_slice(&output(&["saga", "show", key, "--data", data, "-o", "json"]).await).unwrap();
+    assert_eq!((&shown["saga"], &shown["state"]), (&json!(key), &json!("compensated")));
+    let instance = shown["instance"].as_str().unwrap();
+    for id in [instance, &instance[..13]] {
+        let again = output(&["saga", "show", id, "--data", data, "-o", "json"]).await;
+        assert_eq!(serde_json::from_slice::<Value>(&again).unwrap(), shown);
+    }
+    let text = String::from_utf8(output(&["saga", "show", key, "--data", data]).await).unwrap();
+    assert!(text.contains("compensated"), "{text}");
+    assert_eq!(run(&["saga", "show", "nobody", "--data", data]).await, Some(4));
+    assert_eq!(run(&["saga", "show", "order-", "--data", data]).await, Some(2));
+}
+
+async fn replays(data: &Path) {
+    let data = &data.display().to_string();
+    let replay = async |more: &[&str]| -> Vec<Value> {
+        let arguments = [&["replay", "--data", data, "--to", "stdout", "-o", "json"], more].concat();
+        let text = String::from_utf8(output(&arguments).await).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let all = replay(&["--all"]).await;
+    let positions: Vec<_> = all.iter().map(|event| event["position"].as_u64().unwrap()).collect();
+    assert_eq!(positions, (1..=all.len() as u64).collect::<Vec<_>>());
+    for name in ["stream", "version", "type", "id", "time", "data"] {
+        assert!(all.iter().all(|event| event.get(name).is_some()), "{name}");
+    }
+    let some = replay(&["--all", "--from-position", "3", "--to-position", "7", "--limit", "4"]).await;
+    assert_eq!(some, all[2..6]);
+    let placed = replay(&["--all", "--type", "order.pl*"]).await;
+    assert!(!placed.is_empty() && placed.iter().all(|event| event["type"] == "order.placed"));
+    let stream = replay(&["--stream", "saga-place-order/order-1"]).await;
+    assert_eq!(stream[0]["type"], "saga.started");
+    let versions: Vec<_> = stream.iter().map(|event| event["version"].as_u64().unwrap()).collect();
+    assert_eq!(versions, (1..=stream.len() as u64).collect::<Vec<_>>());
+    reader_that_goes_away_is_no_failure(data).await;
+}
+
+async fn reader_that_goes_away_is_no_failure(data: &str) {
+    let mut replay = program::command(&["replay", "--data", data, "--all"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(replay.stdout.take());
+    let ended = replay.wait_with_output().await.unwrap();
+    assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[tokio::test]
+async fn what_was_in_flight_when_it_was_killed_ends_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut dev = Dev::start(directory.path(), &["--rate", "40"]).await;
+    for _ in 0..5 {
+        dev.saga().await;
+    }
+    dev.kill().await;
+
+    let dev = Dev::start(directory.path(), &["--no-load"]).await;
+    let ledger = tokio::time::timeout(Duration::from_secs(60), async {
+        loop {
+            let ledger = dev.get("/ledger").await;
+            assert_eq!(ledger["balanced"], true, "{ledger}");
+            if ledger["in_flight"] == 0 {
+                return ledger;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let ledger = ledger.await.expect("all sagas end");
+    assert_eq!(ledger["orders"]["parked"], 0, "{ledger}");
+    assert_eq!(dev.interrupt().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn directory_and_port_belong_to_one_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let dev = Dev::start(directory.path(), &["--no-load"]).await;
+    let data = directory.path().display().to_string();
+    assert_eq!(run(&["dev", "--data", &data, "--listen", "127.0.0.1:0"]).await, Some(5));
+    let other = tempfile::tempdir().unwrap();
+    let other = other.path().display().to_string();
+    assert_eq!(run(&["dev", "--data", &other, "--listen", &dev.address]).await, Some(7));
+    assert_eq!(dev.interrupt().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_with_its_own_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = &directory.path().display().to_string();
+    for missing in [format!("{data}/nothing"), data.clone()] {
+        assert_eq!(run(&["saga", "list", "--data", &missing]).await, Some(4));
+        assert_eq!(run(&["replay", "--data", &missing, "--all"]).await, Some(4));
+    }
+    std::fs::write(directory.path().join("order.db"), "no database").unwrap();
+    assert_eq!(run(&["saga", "list", "--data", data]).await, Some(1));
+    for usage in [
+        &["saga", "list", "--data", data, "--state", "lost"][..],
+        &["replay", "--data", data],
+        &["replay", "--data", data, "--all", "--from-position", "-1"],
+        &["dev", "--rate", "-1"],
+        &["dev", "--rate", "NaN"],
+        &["nonsense"],
+    ] {
+        assert_eq!(run(usage).await, Some(2), "{usage:?}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            String::from_utf8(output(&["completions", shell]).await)
+                .unwrap()
+                .contains("sagamill")
+        );
+    }
+}
