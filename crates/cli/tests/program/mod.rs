@@ -13,7 +13,7 @@ use tokio::{
 /// Longer than anything here may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub fn command(arguments: &[&str]) -> Command {
+pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sagamill"));
     command
         .args(arguments)
@@ -28,7 +28,7 @@ pub fn command(arguments: &[&str]) -> Command {
 }
 
 /// What a command prints; it must succeed.
-pub async fn output(arguments: &[&str]) -> Vec<u8> {
+pub(crate) async fn output(arguments: &[&str]) -> Vec<u8> {
     let ended = timeout(PATIENCE, command(arguments).stderr(Stdio::piped()).output())
         .await
         .unwrap()
@@ -42,7 +42,7 @@ pub async fn output(arguments: &[&str]) -> Vec<u8> {
 }
 
 /// How a command ends.
-pub async fn run(arguments: &[&str]) -> Option<i32> {
+pub(crate) async fn run(arguments: &[&str]) -> Option<i32> {
     let ended = timeout(PATIENCE, command(arguments).stderr(Stdio::piped()).output())
         .await
         .unwrap()
@@ -55,15 +55,15 @@ pub async fn run(arguments: &[&str]) -> Option<i32> {
 }
 
 /// `sagamill dev -o json`, running.
-pub struct Dev {
+pub(crate) struct Dev {
     child: Child,
     sagas: Lines<BufReader<ChildStdout>>,
     talk: Lines<BufReader<ChildStderr>>,
-    pub address: String,
+    pub(crate) address: String,
 }
 
 impl Dev {
-    pub async fn start(data: &Path, more: &[&str]) -> Self {
+    pub(crate) async fn start(data: &Path, more: &[&str]) -> Self {
         let data = data.display().to_string();
         let arguments = [&["dev", "--data", &data, "--listen", "127.0.0.1:0", "-o", "json"], more].concat();
         let mut child = command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
@@ -87,14 +87,14 @@ impl Dev {
         }
     }
     /// The next saga that ends.
-    pub async fn saga(&mut self) -> Value {
+    pub(crate) async fn saga(&mut self) -> Value {
         let line = timeout(PATIENCE, self.sagas.next_line())
             .await
             .expect("a saga ends")
             .unwrap();
         serde_json::from_str(&line.expect("the process runs")).unwrap()
     }
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let answer = timeout(PATIENCE, reqwest::get(format!("http://{}{path}", self.address)))
             .await
             .unwrap()
@@ -103,7 +103,7 @@ impl Dev {
         answer.json().await.unwrap()
     }
     /// Asks it to stop, as Ctrl-C does; gives its code and what it said at last.
-    pub async fn interrupt(mut self) -> (Option<i32>, String) {
+    pub(crate) async fn interrupt(mut self) -> (Option<i32>, String) {
         kill_process(self.pid(), Signal::INT).unwrap();
         let mut rest = Vec::new();
         timeout(PATIENCE, self.sagas.into_inner().read_to_end(&mut rest))
@@ -121,7 +121,7 @@ impl Dev {
         )
     }
     /// `kill -9`.
-    pub async fn kill(mut self) {
+    pub(crate) async fn kill(mut self) {
         kill_process(self.pid(), Signal::KILL).unwrap();
         self.child.wait().await.unwrap();
     }
