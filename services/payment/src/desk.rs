@@ -167,7 +167,7 @@ mod tests {
             amount: TEN,
             state: AuthorizationState::Authorized,
         };
-        assert_eq!(desk.payments().await.unwrap(), [held.clone()]);
+        assert_eq!(desk.payments().await.unwrap(), std::slice::from_ref(&held));
         assert_eq!(desk.provider.book().await.unwrap().authorizations, [held]);
     }
 

@@ -122,7 +122,7 @@ mod tests {
             shipment
         }
         async fn cancel(&self, shipment: Uuid) -> Result<(), Dispatched> {
-            cancel(&mut *self.pool.acquire().await.unwrap(), shipment)
+            cancel(&mut self.pool.acquire().await.unwrap(), shipment)
                 .await
                 .unwrap()
         }
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(dock.states().await, [ShipmentState::Cancelled]);
 
         let second = dock.booked().await;
-        dispatch(&mut *dock.pool.acquire().await.unwrap(), &OrderId::numbered(1))
+        dispatch(&mut dock.pool.acquire().await.unwrap(), &OrderId::numbered(1))
             .await
             .unwrap();
         assert!(dock.cancel(second).await.is_err());

@@ -1,5 +1,7 @@
 //! Running the binary.
 
+#![expect(clippy::unwrap_used, reason = "the tools of a test fail it by panicking")]
+
 use std::{path::Path, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};

@@ -335,9 +335,11 @@ mod tests {
         assert_eq!((ledger.stock.completed, ledger.money.completed), (2, TEN));
     }
 
+    type Fault = fn(&mut World);
+
     #[test]
     fn each_fault_is_found() {
-        let faults: [(&str, fn(&mut World)); 12] = [
+        let faults: [(&str, Fault); 12] = [
             ("stock kept after the undo", |world| {
                 world.stock.reservations[1].held = true
             }),
