@@ -5,6 +5,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use sagamill::saga::core::{AttemptHistory, History, StepHistory, Summary, SummaryState, UndoHistory};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::output::plain;
 
@@ -149,7 +150,7 @@ pub(crate) fn line(history: &History) -> String {
         };
         write!(line, " {mark} {}{again}", plain(&step.name)).ok();
         if let Some(why) = summary.reason.as_deref().filter(|_| mark == '✗') {
-            write!(line, " ({})", plain(why)).ok();
+            write!(line, " ({})", plain(&short(why))).ok();
         }
     }
     for step in history.steps.iter().rev() {
@@ -160,6 +161,21 @@ pub(crate) fn line(history: &History) -> String {
     let ms = millis(summary.started_at, summary.updated_at);
     write!(line, " → {} {ms} ms", summary.state).ok();
     line
+}
+
+/// A rejection without what the line says already: `book` was rejected: {"carrier":"x"} becomes carrier: x.
+fn short(reason: &str) -> String {
+    let rejection = reason
+        .split_once(" was rejected: ")
+        .map_or(reason, |(_, rejection)| rejection);
+    let Ok(Value::Object(fields)) = serde_json::from_str(rejection) else {
+        return rejection.to_owned();
+    };
+    let field = |(name, value): (&String, &Value)| match value {
+        Value::String(text) => format!("{name}: {text}"),
+        other => format!("{name}: {other}"),
+    };
+    fields.iter().map(field).collect::<Vec<_>>().join(", ")
 }
 
 /// The sign of a step's state; none where there is nothing to show yet.
@@ -196,4 +212,22 @@ pub(crate) fn span(attempts: &[AttemptHistory]) -> i64 {
 /// Whole milliseconds between two times.
 pub(crate) fn millis(from: Timestamp, to: Timestamp) -> i64 {
     to.as_millisecond().saturating_sub(from.as_millisecond()).max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejection_is_shown_without_its_braces() {
+        assert_eq!(
+            short(r#"`book` was rejected: {"carrier":"heavy rail","tries":2}"#),
+            "carrier: heavy rail, tries: 2"
+        );
+        assert_eq!(short("`book` was rejected: \"no\""), "\"no\"");
+        assert_eq!(
+            short("cancelled by ada: changed her mind"),
+            "cancelled by ada: changed her mind"
+        );
+    }
 }

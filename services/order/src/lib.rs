@@ -9,21 +9,21 @@ mod http;
 mod ledger;
 mod place_order;
 mod progress;
+mod status;
 
-use std::{fmt, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc};
 
 use axum::Router;
 use basket::Basket;
 use sagamill::{
     bus::{BoxError, Bus},
-    eventstore::{EventStore, Position, Recorded, Relay},
+    eventstore::{EventStore, Position, Relay},
     prelude::{Coordinator, Sagas},
-    saga::{core::History, wire},
 };
 use sagamill_service_kit::{Check, Intake, open_sqlite};
 use shop_contracts::{InventoryBooks, OrderId, PaymentBooks, ShippingBooks};
 use sqlx::Sqlite;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::{
@@ -32,15 +32,11 @@ pub use crate::{
     ledger::{Discrepancy, Ledger, LedgerError, MoneyLedger, OrderCounts, StockLedger},
     place_order::{Fulfilment, PLACE_ORDER, place_order},
     progress::StepView,
+    status::Following,
 };
 
 /// Orders that are being taken at once; one more is told to come back.
 const PLACING_MAX: usize = 512;
-/// How long a follower may take to catch up at the end.
-const FOLLOWER_PATIENCE: Duration = Duration::from_secs(2);
-/// The saga's events by which an order's status changes.
-const STATUS_EVENTS: [&str; 4] = ["saga.completed", "saga.compensated", "saga.parked", "saga.resumed"];
-
 /// What can go wrong with the service.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -79,9 +75,6 @@ pub struct Books {
     pub shipping: Arc<dyn ShippingBooks>,
 }
 
-/// What is done with a saga that has ended or was parked.
-pub type Following = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
-
 /// The service over its own database. Cheap to clone.
 #[derive(Clone)]
 pub struct Orders {
@@ -91,7 +84,8 @@ pub struct Orders {
     sagas: Sagas<Fulfilment, Sqlite>,
     books: Books,
     placing: Arc<Semaphore>,
-    settled: Arc<Notify>,
+    /// The last of the sagas' events that the orders' status knows.
+    status: watch::Sender<Position>,
 }
 
 impl fmt::Debug for Orders {
@@ -113,7 +107,8 @@ impl Orders {
         let store = EventStore::open(pool).await?;
         let coordinator = Coordinator::new(&store).bus(bus.clone()).with_state(store.clone());
         let sagas = coordinator.register(place_order())?;
-        let (placing, settled) = (Arc::new(Semaphore::new(PLACING_MAX)), Arc::default());
+        let placing = Arc::new(Semaphore::new(PLACING_MAX));
+        let status = watch::Sender::new(desk::last_status(store.pool()).await?);
         Ok(Self {
             store,
             bus,
@@ -121,7 +116,7 @@ impl Orders {
             sagas,
             books,
             placing,
-            settled,
+            status,
         })
     }
     /// Its HTTP routes.
@@ -148,22 +143,6 @@ impl Orders {
         self.store.close().await;
         ended
     }
-    /// Waits until no saga runs.
-    ///
-    /// # Errors
-    /// [`Error::Database`].
-    pub async fn drained(&self) -> Result<(), Error> {
-        loop {
-            let settled = self.settled.notified();
-            tokio::pin!(settled);
-            // From here on a change is not missed, also one between the question and the wait.
-            settled.as_mut().enable();
-            if self.in_flight().await? == 0 {
-                return Ok(());
-            }
-            settled.await;
-        }
-    }
     /// How many sagas run.
     ///
     /// # Errors
@@ -183,71 +162,6 @@ impl Orders {
         } = &self.books;
         ledger::ledger(self.store.pool(), &**inventory, &**payment, &**shipping).await
     }
-    /// Calls for each saga that ends, is parked or goes on after that, in order, from where the follower of this name was
-    /// when it last ran; after a crash, for some of them again. At the end it catches up first.
-    ///
-    /// # Errors
-    /// [`Error::Log`].
-    pub async fn follow<F>(&self, name: &str, follower: F, stop: CancellationToken) -> Result<(), Error>
-    where
-        F: Fn(History) -> Following + Clone + Send + Sync + 'static,
-    {
-        let begun = self
-            .store
-            .checkpoints()
-            .await?
-            .into_iter()
-            .find(|checkpoint| checkpoint.name == name);
-        let reached = watch::Sender::new(begun.map_or(Position(0), |checkpoint| checkpoint.at.position));
-        let (store, seen) = (self.store.clone(), reached.clone());
-        let handler = move |recorded: Recorded| -> Following {
-            let (store, follower, seen) = (store.clone(), follower.clone(), seen.clone());
-            Box::pin(async move {
-                if let Some(order) = progress::order_of(&recorded)
-                    && let Some(history) = progress::history(&store, order.as_str(), Some(recorded.version)).await?
-                {
-                    follower(history).await?;
-                }
-                seen.send_replace(recorded.position);
-                Ok(())
-            })
-        };
-        let ends = self.store.subscribe(name).category(wire::CATEGORY).types(STATUS_EVENTS);
-        Ok(ends.run(handler, self.caught_up(stop, reached.subscribe())).await?)
-    }
-
-    /// Ready when `stop` is, and the follower has seen all that the orders' status says; but a follower that hangs is not
-    /// waited for.
-    async fn caught_up(&self, stop: CancellationToken, mut reached: watch::Receiver<Position>) {
-        stop.cancelled().await;
-        if let Ok(last) = desk::last_status(self.store.pool()).await {
-            let following = reached.wait_for(|reached| *reached >= last);
-            tokio::time::timeout(FOLLOWER_PATIENCE, following).await.ok();
-        }
-    }
-
-    async fn keep_status(&self, stop: CancellationToken) -> Result<(), Error> {
-        let (store, settled) = (self.store.clone(), self.settled.clone());
-        let handler = move |recorded: Recorded| -> Following {
-            let (store, settled) = (store.clone(), settled.clone());
-            Box::pin(async move {
-                let Some(number) = progress::order_of(&recorded).and_then(|order| order.number()) else {
-                    return Ok(());
-                };
-                let status = status_after(&recorded.name);
-                desk::note_status(&store, number, status, recorded.position, recorded.at).await?;
-                settled.notify_waiters();
-                Ok(())
-            })
-        };
-        let status = self
-            .store
-            .subscribe("orders")
-            .category(wire::CATEGORY)
-            .types(STATUS_EVENTS);
-        Ok(status.run(handler, stop.cancelled_owned()).await?)
-    }
-
     async fn place(&self, key: Option<&str>, basket: Basket) -> Result<Placed, Error> {
         let _place = self.placing.try_acquire().map_err(|_| Error::Busy)?;
         desk::place(&self.store, &self.sagas, key, basket).await
@@ -267,14 +181,5 @@ impl Orders {
     }
     fn books(&self) -> &Books {
         &self.books
-    }
-}
-
-fn status_after(event: &str) -> OrderStatus {
-    match event {
-        "saga.completed" => OrderStatus::Completed,
-        "saga.compensated" => OrderStatus::Compensated,
-        "saga.parked" => OrderStatus::Parked,
-        _ => OrderStatus::Pending,
     }
 }

@@ -122,9 +122,7 @@ mod tests {
             shipment
         }
         async fn cancel(&self, shipment: Uuid) -> Result<(), Dispatched> {
-            cancel(&mut self.pool.acquire().await.unwrap(), shipment)
-                .await
-                .unwrap()
+            cancel(&mut self.pool.acquire().await.unwrap(), shipment).await.unwrap()
         }
         async fn states(&self) -> Vec<ShipmentState> {
             let book = Books(self.pool.clone()).book().await.unwrap();
