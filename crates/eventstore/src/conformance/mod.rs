@@ -111,6 +111,7 @@ macro_rules! conformance {
                 refused_publishes_keep_the_order_of_first_deliveries, command_without_a_subscriber_holds_its_key_alone,
                 killed_relay_repeats_what_was_not_settled_and_loses_nothing,
                 paused_relay_publishes_nothing_under_a_lost_lease;
+            feed::restarting: killed_process_loses_no_event_for_any_group;
         }
     };
     (@each $subject:expr; $($part:ident::$module:ident: $($rule:ident),+;)+) => {

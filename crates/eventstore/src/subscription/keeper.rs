@@ -168,12 +168,11 @@ impl Keeper {
     }
 
     fn fail(&self, error: Error) {
-        match error {
-            Error::LogDiverged { .. } | Error::ShutDown | Error::Invalid { .. } => {
-                tracing::error!(subscription = %self.name, %error, "subscription stopped");
-                self.shared.end(error);
-            }
-            error => tracing::warn!(subscription = %self.name, %error, "leases cannot be prolonged; trying again"),
+        if error.is_retryable() {
+            tracing::warn!(subscription = %self.name, %error, "leases cannot be prolonged; trying again");
+        } else {
+            tracing::error!(subscription = %self.name, %error, "subscription stopped");
+            self.shared.end(error);
         }
     }
 

@@ -67,7 +67,7 @@ impl Reader {
                         self.wait(&mut wake).await;
                     }
                 }
-                Err(Error::ShutDown) => return self.shared.end(Error::ShutDown),
+                Err(error) if !error.is_retryable() => return self.shared.end(error),
                 Err(error) => {
                     let pause = pauses.next(PAUSE);
                     tracing::warn!(subscription = %self.name, %error, ?pause, "the log cannot be read; trying again");

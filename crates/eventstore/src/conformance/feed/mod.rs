@@ -4,6 +4,7 @@ pub mod diverging;
 pub mod following;
 pub mod owning;
 pub mod relaying;
+pub mod restarting;
 mod stall;
 mod transport;
 

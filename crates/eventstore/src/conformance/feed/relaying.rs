@@ -54,6 +54,12 @@ impl Running {
     }
 }
 
+fn relay(store: &EventStore, recorder: &Recorder, subject: &Paced) -> Relay {
+    Relay::new(store, &recorder.bus())
+        .lease(subject.ttl())
+        .drain(subject.ttl() / 20)
+}
+
 async fn until(recorder: &Recorder, done: impl Fn(&[Published]) -> bool) {
     while !done(&recorder.published()) {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -135,10 +141,10 @@ pub async fn refused_publishes_keep_the_order_of_first_deliveries(subject: Arc<d
         count += 1;
         (count % 7 == 0).then(|| Error::Unconfirmed("refused by the test".into()))
     });
-    let relay = Running::start(Relay::new(&store, &recorder.bus()).lease(subject.ttl()));
+    let running = Running::start(relay(&store, &recorder, subject));
     fill(&store, 80).await;
     until(&recorder, |published| published.len() == 240).await;
-    relay.stop().await;
+    running.stop().await;
     assert_in_order(&recorder.published(), 8, 30);
     assert!(recorder.largest_batch() > 1, "messages of different keys share a call");
     assert_eq!(checkpoint(&store).await, Position(240));
@@ -158,9 +164,9 @@ pub async fn command_without_a_subscriber_holds_its_key_alone(subject: Arc<dyn S
         })
     });
     fill(&store, 80).await;
-    let relay = Running::start(Relay::new(&store, &recorder.bus()).lease(subject.ttl()));
+    let running = Running::start(relay(&store, &recorder, subject));
     until(&recorder, |published| published.len() == 80).await;
-    relay.stop().await;
+    running.stop().await;
     let published = recorder.published();
     assert_in_order(&published, 8, 10);
     assert!(
@@ -182,7 +188,7 @@ pub async fn killed_relay_repeats_what_was_not_settled_and_loses_nothing(subject
     for round in 0..20 {
         fill(&store, 1 + round % 3).await;
         let recorder = Recorder::new(false, |_| None);
-        let relay = Running::start(Relay::new(&store, &recorder.bus()).lease(subject.ttl()));
+        let running = Running::start(relay(&store, &recorder, subject));
         until(&recorder, |published| !published.is_empty()).await;
         let keys: Vec<_> = recorder
             .published()
@@ -199,9 +205,9 @@ pub async fn killed_relay_repeats_what_was_not_settled_and_loses_nothing(subject
             tokio::task::yield_now().await;
         }
         if round % 3 == 0 {
-            relay.stop().await
+            running.stop().await
         } else {
-            relay.kill().await
+            running.kill().await
         }
         let published = recorder.published();
         settled.extend(published.iter().take(round % 5).map(|(_, message)| message.id));
@@ -214,11 +220,11 @@ pub async fn killed_relay_repeats_what_was_not_settled_and_loses_nothing(subject
     }
     let recorder = Recorder::new(false, |_| None);
     recorder.settle(usize::MAX);
-    let relay = Running::start(Relay::new(&store, &recorder.bus()).lease(subject.ttl()));
+    let running = Running::start(relay(&store, &recorder, subject));
     let all = ids(&store, Position(i64::MAX)).await;
     let known = |published: &[Published], id| settled.contains(id) || published.iter().any(|(_, of)| of.id == *id);
     until(&recorder, |published| all.iter().all(|id| known(published, id))).await;
-    relay.stop().await;
+    running.stop().await;
     assert_eq!(checkpoint(&store).await.0, all.len() as i64);
     store.close().await;
 }
