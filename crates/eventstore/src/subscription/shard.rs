@@ -18,8 +18,6 @@ pub(super) struct Shard {
     /// of what was done beyond the first open event.
     pending: BTreeMap<Position, Anchor>,
     saved: Anchor,
-    /// An event was done since the last save, which makes the next one worth its while soon.
-    worked: bool,
     /// It had no room for an event: reading goes on at `read` when there is some.
     stalled: bool,
     /// It goes to another process as soon as nothing is pending, or at this time.
@@ -34,7 +32,6 @@ impl Shard {
             read: checkpoint,
             pending: BTreeMap::new(),
             saved: checkpoint,
-            worked: false,
             stalled: false,
             leaving: None,
         }
@@ -87,9 +84,7 @@ impl Shard {
     }
     /// Answers whether the event was pending.
     pub(super) fn done(&mut self, event: Position) -> bool {
-        let open = self.pending.remove(&event).is_some();
-        self.worked |= open;
-        open
+        self.pending.remove(&event).is_some()
     }
     /// Nothing more is taken in; events that nobody has seen yet (the first of them given) are left to the next owner.
     /// Answers how many those were.
@@ -112,12 +107,8 @@ impl Shard {
     pub(super) fn unsaved(&self) -> Option<Anchor> {
         Some(self.low()).filter(|low| low.position > self.saved.position)
     }
-    pub(super) fn has_worked(&self) -> bool {
-        self.worked && self.unsaved().is_some()
-    }
     pub(super) fn saved(&mut self, at: Anchor) {
         self.saved = at;
-        self.worked = false;
     }
 }
 
