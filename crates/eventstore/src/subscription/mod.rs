@@ -12,6 +12,8 @@ mod reader;
 mod runner;
 mod shard;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 

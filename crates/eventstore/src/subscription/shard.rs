@@ -14,14 +14,38 @@ pub(super) struct Shard {
     pub(super) trusted_until: Instant,
     /// All events up to here were taken in.
     read: Anchor,
-    /// Taken in and not done, each with the last place that is known before it. Its size is that of the work in flight, not
-    /// of what was done beyond the first open event.
-    pending: BTreeMap<Position, Anchor>,
+    /// Taken in and not done. Its size is that of the work in flight, not of what was done beyond the first open event.
+    pending: BTreeMap<Position, Open>,
+    /// Payload of those.
+    bytes: usize,
     saved: Anchor,
     /// It had no room for an event: reading goes on at `read` when there is some.
     stalled: bool,
     /// It goes to another process as soon as nothing is pending, or at this time.
     leaving: Option<Instant>,
+}
+
+/// An event that is not done.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    /// The last place that is known before it.
+    before: Anchor,
+    /// Of its payload.
+    bytes: usize,
+}
+
+/// Events, and what they weigh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Load {
+    pub(super) events: usize,
+    pub(super) bytes: usize,
+}
+
+impl Load {
+    /// Whether one more event fits; its bytes may go beyond.
+    pub(super) fn is_below(&self, most: &Self) -> bool {
+        self.events < most.events && self.bytes < most.bytes
+    }
 }
 
 impl Shard {
@@ -31,6 +55,7 @@ impl Shard {
             trusted_until,
             read: checkpoint,
             pending: BTreeMap::new(),
+            bytes: 0,
             saved: checkpoint,
             stalled: false,
             leaving: None,
@@ -39,8 +64,12 @@ impl Shard {
     pub(super) fn read(&self) -> Anchor {
         self.read
     }
-    pub(super) fn pending(&self) -> usize {
-        self.pending.len()
+    /// What is taken in and not done.
+    pub(super) fn load(&self) -> Load {
+        Load {
+            events: self.pending.len(),
+            bytes: self.bytes,
+        }
     }
     /// Whether the reader has to do with it.
     pub(super) fn is_reading(&self) -> bool {
@@ -63,8 +92,10 @@ impl Shard {
     }
 
     /// Takes an event in; `before` is the last place that is known in front of it.
-    pub(super) fn take(&mut self, event: Anchor, before: Anchor) {
-        self.pending.insert(event.position, later(before, self.read));
+    pub(super) fn take(&mut self, event: Anchor, before: Anchor, bytes: usize) {
+        let before = later(before, self.read);
+        self.pending.insert(event.position, Open { before, bytes });
+        self.bytes += bytes;
         self.read = event;
     }
     /// Leaves an event out for now: reading goes on with it.
@@ -82,26 +113,33 @@ impl Shard {
             self.read = later(to, self.read);
         }
     }
-    /// Answers whether the event was pending.
-    pub(super) fn done(&mut self, event: Position) -> bool {
-        self.pending.remove(&event).is_some()
+    /// Answers what the event weighed, if it was pending.
+    pub(super) fn done(&mut self, event: Position) -> Option<usize> {
+        let open = self.pending.remove(&event)?;
+        self.bytes -= open.bytes;
+        Some(open.bytes)
     }
     /// Nothing more is taken in; events that nobody has seen yet (the first of them given) are left to the next owner.
-    /// Answers how many those were.
-    pub(super) fn leave(&mut self, until: Instant, unseen: Option<Position>) -> usize {
+    /// Answers what those weigh.
+    pub(super) fn leave(&mut self, until: Instant, unseen: Option<Position>) -> Load {
         self.leaving = Some(until);
-        let Some(first) = unseen else { return 0 };
+        let Some(first) = unseen else { return Load::default() };
         let dropped = self.pending.split_off(&first);
         // What nobody has seen must not count as done once the rest is.
-        if let Some(before) = dropped.values().next() {
-            self.read = *before;
+        if let Some(open) = dropped.values().next() {
+            self.read = open.before;
         }
-        dropped.len()
+        let bytes = dropped.values().map(|open| open.bytes).sum();
+        self.bytes -= bytes;
+        Load {
+            events: dropped.len(),
+            bytes,
+        }
     }
 
     /// All before it, and itself, are done.
     pub(super) fn low(&self) -> Anchor {
-        self.pending.values().next().copied().unwrap_or(self.read)
+        self.pending.values().next().map_or(self.read, |open| open.before)
     }
     /// Where the checkpoint goes next, if it moved.
     pub(super) fn unsaved(&self) -> Option<Anchor> {
@@ -145,8 +183,8 @@ mod tests {
     #[test]
     fn low_watermark_stands_before_the_first_open_event() {
         let mut shard = shard();
-        shard.take(at(3), at(2));
-        shard.take(at(5), at(4));
+        shard.take(at(3), at(2), 1);
+        shard.take(at(5), at(4), 1);
         shard.pass(at(0), at(9));
         assert_eq!(shard.low(), at(2));
         shard.done(Position(5));
@@ -158,12 +196,12 @@ mod tests {
     #[test]
     fn unseen_events_of_a_leaving_shard_are_left_to_the_next_owner() {
         let mut shard = shard();
-        shard.take(at(3), at(2));
-        shard.take(at(5), at(4));
-        shard.take(at(8), at(7));
+        shard.take(at(3), at(2), 1);
+        shard.take(at(5), at(4), 1);
+        shard.take(at(8), at(7), 1);
         assert_eq!(
             shard.leave(Instant::now() + Duration::from_secs(1), Some(Position(5))),
-            2
+            Load { events: 2, bytes: 2 }
         );
         shard.pass(at(0), at(20));
         assert!(!shard.is_free(Instant::now()));
@@ -181,7 +219,7 @@ mod tests {
             for (n, mine) in mine.iter().enumerate() {
                 let position = n as i64 + 1;
                 if *mine {
-                    shard.take(at(position), at(position - 1));
+                    shard.take(at(position), at(position - 1), 1);
                     events.push(position);
                 }
             }
@@ -192,8 +230,8 @@ mod tests {
             while !open.is_empty() {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let event = open.remove((seed >> 33) as usize % open.len());
-                prop_assert!(shard.done(Position(event)));
-                prop_assert!(!shard.done(Position(event)), "it is done once");
+                prop_assert!(shard.done(Position(event)).is_some());
+                prop_assert!(shard.done(Position(event)).is_none(), "it is done once");
                 prop_assert_eq!(shard.low(), at(open.first().map_or(end, |first| first - 1)));
             }
         }

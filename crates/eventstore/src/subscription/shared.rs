@@ -10,7 +10,10 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Signal, shard::Shard};
+use super::{
+    Signal,
+    shard::{Load, Shard},
+};
 use crate::{Anchor, Error, Lease, Position, Recorded, Result, backend::Page};
 
 /// Checkpoints are saved so long after an event was done, at the latest.
@@ -19,6 +22,9 @@ const SAVE_AFTER: Duration = Duration::from_millis(100);
 const SAVE_PASSED_AFTER: Duration = Duration::from_secs(1);
 /// So many events done make a save due at once.
 const SAVE_AT: usize = 1_000;
+
+/// Most payload that is held in all, whatever the number of events. One more event may go beyond it.
+const MOST_BYTES: usize = 64 << 20;
 
 /// Shared by the feed, its reader, its keeper and its progress handles.
 #[derive(Debug)]
@@ -38,9 +44,9 @@ pub(super) struct State {
     pub(super) shards: BTreeMap<u16, Shard>,
     queue: VecDeque<Signal>,
     /// Events that are pending in all shards, in the queue or handed out.
-    held: usize,
+    held: Load,
     /// The most that it may be.
-    most: usize,
+    most: Load,
     /// The reader stopped short somewhere for want of room.
     hungry: bool,
     /// Events or shards came in since the last `CaughtUp`.
@@ -64,8 +70,11 @@ impl Shared {
         let state = State {
             shards: BTreeMap::new(),
             queue: VecDeque::new(),
-            held: 0,
-            most: most.max(1),
+            held: Load::default(),
+            most: Load {
+                events: most.max(1),
+                bytes: MOST_BYTES,
+            },
             hungry: false,
             news: false,
             newest_first: false,
@@ -103,15 +112,15 @@ impl Shared {
         let mut state = self.lock();
         let state = &mut *state;
         let Some(of) = state.shards.get_mut(&shard) else { return };
-        if !of.done(event) {
-            return;
-        }
-        state.held -= 1;
+        let Some(bytes) = of.done(event) else { return };
+        let (free, stalled) = (of.is_leaving() && of.load().events == 0, of.is_stalled());
+        let was_full = !state.has_room();
+        state.held.events -= 1;
+        state.held.bytes -= bytes;
         state.done += 1;
-        let free = of.is_leaving() && of.pending() == 0;
-        let resumes = of.is_stalled() && state.has_room_for(shard);
         // Room elsewhere lets a stalled shard go on too; looked at now and then, not for each event.
-        if state.hungry && state.has_room() && (resumes || state.held.is_multiple_of(state.slack())) {
+        let often = || state.held.events.is_multiple_of(state.slack());
+        if state.hungry && state.has_room() && (was_full || stalled && state.has_room_for(shard) || often()) {
             self.room.notify_one();
         }
         if state.want_save(SAVE_AFTER) || free {
@@ -137,8 +146,10 @@ impl Shared {
         if state.shards.get(&shard).is_none_or(|held| held.lease != *lease) {
             return;
         }
-        let pending = state.shards.remove(&shard).map_or(0, |lost| lost.pending());
-        state.held -= pending;
+        let lost = state.shards.remove(&shard);
+        let load = lost.map_or_else(Load::default, |lost| lost.load());
+        state.held.events -= load.events;
+        state.held.bytes -= load.bytes;
         let mut unseen = false;
         state.queue.retain(|signal| match signal {
             Signal::Event { shard: of, .. } => *of != shard,
@@ -270,48 +281,51 @@ impl State {
         idle
     }
     fn offer(&mut self, number: u16, event: Recorded, from: Anchor, before: Anchor) {
-        let (room, limit) = (self.held < self.most, self.limit());
-        let Some(shard) = self
-            .shards
-            .get_mut(&number)
-            .filter(|shard| shard.wants(from, event.position))
-        else {
+        let (room, limit) = (self.held.is_below(&self.most), self.limit());
+        let shard = self.shards.get_mut(&number);
+        let Some(shard) = shard.filter(|shard| shard.wants(from, event.position)) else {
             return;
         };
-        if room && shard.pending() < limit {
-            shard.take(
-                Anchor {
-                    position: event.position,
-                    event: Some(event.id),
-                },
-                before,
-            );
-            self.held += 1;
-            self.news = true;
-            self.queue.push_back(Signal::Event { shard: number, event });
-        } else {
+        if !room || !shard.load().is_below(&limit) {
             shard.stall(before);
             self.hungry = true;
+            return;
         }
+        let (position, bytes) = (event.position, event.event.len());
+        let event_id = Some(event.id);
+        shard.take(
+            Anchor {
+                position,
+                event: event_id,
+            },
+            before,
+            bytes,
+        );
+        self.held.events += 1;
+        self.held.bytes += bytes;
+        self.news = true;
+        self.queue.push_back(Signal::Event { shard: number, event });
     }
 
     /// The most that one shard may have pending: as much as there is room left, so that shards that get nothing done never
     /// take all of it; its equal part at least.
-    fn limit(&self) -> usize {
-        (self.most - self.held).max(self.most / self.shards.len().max(1)).max(1)
+    fn limit(&self) -> Load {
+        let part = |held: usize, most: usize| most.saturating_sub(held).max(most / self.shards.len().max(1)).max(1);
+        Load {
+            events: part(self.held.events, self.most.events),
+            bytes: part(self.held.bytes, self.most.bytes),
+        }
     }
-    /// So much room must there be for reading to go on: pages are not read for the sake of single events.
+    /// So many more must fit for reading to go on: pages are not read for the sake of single events.
     fn slack(&self) -> usize {
-        (self.most / 8).max(1)
+        (self.most.events / 8).max(1)
     }
     fn has_room(&self) -> bool {
-        self.held + self.slack() <= self.most
+        self.held.events + self.slack() <= self.most.events && self.held.bytes < self.most.bytes
     }
     fn has_room_for(&self, shard: u16) -> bool {
-        let limit = self.limit();
-        self.shards
-            .get(&shard)
-            .is_some_and(|shard| shard.pending() + (limit / 8).max(1) <= limit)
+        let (limit, load) = (self.limit(), self.shards.get(&shard).map(Shard::load));
+        load.is_some_and(|load| load.events + (limit.events / 8).max(1) <= limit.events && load.bytes < limit.bytes)
     }
 
     /// Has checkpoints saved after `pause`, or at once after many events; answers whether the keeper must be told.
@@ -364,7 +378,9 @@ impl State {
             let unseen = self.queue.iter().find_map(of);
             self.queue.retain(|signal| of(signal).is_none());
             if let Some(shard) = self.shards.get_mut(&number) {
-                self.held -= shard.leave(until, unseen);
+                let dropped = shard.leave(until, unseen);
+                self.held.events -= dropped.events;
+                self.held.bytes -= dropped.bytes;
             }
         }
     }
