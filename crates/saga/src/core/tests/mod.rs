@@ -1,5 +1,8 @@
 //! The rules of the core, each played by hand.
 
+mod exhaustive;
 mod explored;
 mod fixture;
 mod linear;
+mod parked;
+mod stored;
