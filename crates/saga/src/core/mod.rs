@@ -8,6 +8,7 @@
 //! has no effect but its state, and everything here can be explored exhaustively.
 
 mod advance;
+mod answer;
 mod apply;
 mod codec;
 mod digest;
@@ -22,6 +23,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 mod transition;
+mod verb;
 mod why;
 
 pub use apply::{LoadError, apply, load, load_unverified};
@@ -32,7 +34,7 @@ pub use event::{
 pub use history::{AttemptHistory, History, StepHistory, UndoHistory};
 pub use input::{Input, InputKind, Reported};
 pub use memory::Memory;
-pub use plan::{InDoubt, Plan, Stage, StepKind, StepPlan, UndoPlan};
+pub use plan::{AskFn, InDoubt, Plan, Stage, StepKind, StepPlan, UndoFn, UndoPlan};
 pub use react::{Decided, Decision, NoOp, ReactError, react};
 pub use state::{Direction, LocalWork, State, Status, StepState, StepStatus, Timer};
 pub use summary::{Summary, SummaryState};

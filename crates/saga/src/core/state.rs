@@ -273,9 +273,10 @@ impl State {
             StepStatus::UndoUnknown { next } => (Phase::Compensate, Some(next)),
             _ => return None,
         };
-        let run = match (phase, &plan.kind, &plan.undo) {
-            (Phase::Forward, StepKind::Local { run, .. }, _) | (Phase::Compensate, _, UndoPlan::Local(run)) => run,
-            _ => return None,
+        let ((Phase::Forward, StepKind::Local { run, .. }, _) | (Phase::Compensate, _, UndoPlan::Local(run))) =
+            (phase, &plan.kind, &plan.undo)
+        else {
+            return None;
         };
         let mut ask = self.ask(plan, index, phase);
         ask.attempt += u32::from(not_before.is_some());

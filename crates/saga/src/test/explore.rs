@@ -7,8 +7,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     barrier::{Act, Models},
+    fault::{Faults, Planned, Way},
     rule, sample,
-    simulation::{Faults, Planned, Simulation, Way},
+    simulation::Simulation,
 };
 use crate::{
     Answer, Command, Definition, Outcome, Undo,
@@ -33,8 +34,10 @@ pub struct Explore<S, W> {
 
 struct Check<S, W> {
     rule: &'static str,
-    holds: Box<dyn Fn(&W, &Outcome<S>) -> bool>,
+    holds: Holds<S, W>,
 }
+
+type Holds<S, W> = Box<dyn Fn(&W, &Outcome<S>) -> bool>;
 
 impl<S, W> fmt::Debug for Explore<S, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,6 +53,10 @@ impl<S: Data, W: Clone + 'static> Explore<S, W> {
     /// # Panics
     /// The definition has problems.
     #[track_caller]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "whoever starts a saga gives its state away"
+    )]
     pub fn new(definition: Definition<S>, input: S, world: W) -> Self {
         if let Err(error) = definition.check() {
             panic!("{error}");

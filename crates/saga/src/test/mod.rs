@@ -6,6 +6,7 @@
 
 mod barrier;
 mod explore;
+mod fault;
 mod play;
 mod rule;
 mod sample;

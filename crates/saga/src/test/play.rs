@@ -44,6 +44,10 @@ impl<S: Data> SagaTest<S> {
     /// # Panics
     /// The definition has problems.
     #[track_caller]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "whoever starts a saga gives its state away"
+    )]
     pub fn start(definition: Definition<S>, input: S) -> Self {
         if let Err(error) = definition.check() {
             panic!("{error}");
@@ -65,6 +69,7 @@ impl<S: Data> SagaTest<S> {
     }
     /// The saga asks this.
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "a command is given away")]
     pub fn expect<C: Command + PartialEq + Debug>(self, command: C) -> Asked<S, C> {
         let open = self.table.open(C::NAME, Phase::Forward);
         let Some((ask, content)) = open else {
@@ -277,12 +282,14 @@ impl<S, C: Command> Debug for Asked<S, C> {
 impl<S: Data, C: Command> Asked<S, C> {
     /// It is done.
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "an answer is given away")]
     pub fn done(mut self, reply: C::Reply) -> SagaTest<S> {
         self.test.table.answer(self.ask, Reported::Done(json(&reply)));
         self.test
     }
     /// It is refused.
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "an answer is given away")]
     pub fn rejected(mut self, rejection: C::Rejection) -> SagaTest<S> {
         self.test.table.answer(self.ask, Reported::Rejected(json(&rejection)));
         self.test

@@ -323,7 +323,8 @@ fn repeats<W: Clone>(simulation: &Simulation<'_, W>) -> Result<(), String> {
             now: simulation.now,
             ..input.clone()
         };
-        let again = react(simulation.plan, &simulation.truth, &[input.clone()]).map_err(|error| error.to_string())?;
+        let again = react(simulation.plan, &simulation.truth, std::slice::from_ref(&input))
+            .map_err(|error| error.to_string())?;
         if let Some(event) = again.events.first() {
             return Err(format!(
                 "{:?} a second time is followed by `{}`",

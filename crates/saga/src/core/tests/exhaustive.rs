@@ -310,7 +310,7 @@ fn inputs_decided_together_end_where_they_end_one_by_one() {
     explore(plan, |node, kind, decision| {
         // Each pair at a part of the states: all of them would take minutes.
         for (place, second) in inputs(plan, &node.state).iter().enumerate() {
-            if (place + pairs) % 23 != 0 {
+            if !(place + pairs).is_multiple_of(23) {
                 pairs += 1;
                 continue;
             }

@@ -130,10 +130,10 @@ impl Table {
             .iter()
             .map(|decided| decided.event.fact.name())
             .collect();
-        self.store(decision);
+        self.store(&decision);
         Ok(names)
     }
-    fn store(&mut self, decision: Decision) {
+    fn store(&mut self, decision: &Decision) {
         for new in decision.encode("test") {
             self.stored.push(record(new, &self.state, self.stored.len()));
         }
