@@ -1,5 +1,4 @@
 //! The log: append, read, subscribe, relay; in memory and on SQLite.
-#![allow(dead_code, clippy::todo, reason = "being built")]
 
 mod aggregate;
 mod appender;
