@@ -104,7 +104,8 @@ async fn a_publish_that_is_given_up_while_it_waits_is_in_no_group() {
         ..Limits::default()
     });
     let bus = memory.connect();
-    let (mut slow, mut fast) = (subscribe(&bus, "slow").await, subscribe(&bus, "fast").await);
+    // The one with room is asked first, and must get its room back.
+    let (mut fast, mut slow) = (subscribe(&bus, "fast").await, subscribe(&bus, "slow").await);
     publish(&bus, [message("0")]).await.unwrap();
     next(&mut fast).await.ack().await.unwrap();
     assert!(timeout(SECOND, publish(&bus, [message("1")])).await.is_err());
