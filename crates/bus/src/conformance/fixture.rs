@@ -86,9 +86,12 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) async fn next(&mut self) -> Delivery {
-        let next = timeout(self.patience, self.stream.next())
-            .await
-            .expect("a message arrives in time");
+        // The time is looked at first: a stream that is not woken must not be saved by the look at the end.
+        let next = tokio::select! {
+            biased;
+            () = tokio::time::sleep(self.patience) => panic!("no message arrives in time"),
+            next = self.stream.next() => next,
+        };
         let delivery = next
             .expect("the subscription goes on")
             .expect("the subscription is not disturbed");
