@@ -115,3 +115,203 @@ async fn confirm(
     store.stage_in(&mut tx, order.order.as_str(), [confirmed]).await?;
     Ok(Answer::Done(()))
 }
+
+#[cfg(test)]
+mod tests {
+    use sagamill::{
+        prelude::{
+            Answer::{Done, Rejected},
+            Outcome, Undo,
+        },
+        saga::Never,
+        test::{Explore, SagaTest},
+    };
+    use shop_contracts::{Authorized, Booked, CaptureRejected, Captured, CarrierDown, Declined, OutOfStock, Reserved};
+
+    use super::*;
+
+    const ID: Uuid = Uuid::from_u128(7);
+
+    fn order() -> Fulfilment {
+        Fulfilment {
+            order: OrderId::numbered(1),
+            customer: "ada".to_owned(),
+            lines: vec![Line {
+                sku: "mug".into(),
+                quantity: 2.try_into().unwrap(),
+            }],
+            delivery: Delivery::Parcel,
+            total: Money::minor(2_400),
+            reservation: None,
+            authorization: None,
+            shipment: None,
+        }
+    }
+
+    fn authorized() -> Authorized {
+        Authorized {
+            authorization: "auth-1".to_owned(),
+        }
+    }
+
+    fn capture_command() -> Capture {
+        Capture {
+            order: OrderId::numbered(1),
+            authorization: "auth-1".to_owned(),
+            amount: Money::minor(2_400),
+        }
+    }
+
+    #[test]
+    fn order_goes_through_all_steps() {
+        let order = order();
+        let end = SagaTest::start(place_order(), order.clone())
+            .expect(reserve(&order))
+            .done(Reserved { reservation: ID })
+            .expect(authorize(&order))
+            .done(authorized())
+            .expect(book(&order))
+            .done(Booked { shipment: ID })
+            .expect(capture_command())
+            .done(Captured { amount: order.total })
+            .local("confirm", ())
+            .completed();
+        assert_eq!((end.reservation, end.shipment), (Some(ID), Some(ID)));
+        assert_eq!(end.authorization.as_deref(), Some("auth-1"));
+    }
+
+    #[test]
+    fn order_without_stock_ends_at_once() {
+        let order = order();
+        SagaTest::start(place_order(), order.clone())
+            .expect(reserve(&order))
+            .rejected(OutOfStock {
+                sku: "mug".into(),
+                available: 1,
+            })
+            .compensated();
+    }
+
+    #[test]
+    fn declined_order_gives_its_stock_back() {
+        let order = order();
+        SagaTest::start(place_order(), order.clone())
+            .expect(reserve(&order))
+            .done(Reserved { reservation: ID })
+            .expect(authorize(&order))
+            .rejected(Declined {
+                reason: "no".to_owned(),
+            })
+            .expect_undo::<ReserveStock>()
+            .compensated();
+    }
+
+    #[test]
+    fn order_without_carrier_gives_money_and_stock_back() {
+        let order = order();
+        SagaTest::start(place_order(), order.clone())
+            .expect(reserve(&order))
+            .done(Reserved { reservation: ID })
+            .expect(authorize(&order))
+            .done(authorized())
+            .expect(book(&order))
+            .rejected(CarrierDown {
+                carrier: "post".to_owned(),
+            })
+            .expect_undo::<Authorize>()
+            .expect_undo::<ReserveStock>()
+            .compensated();
+    }
+
+    #[test]
+    fn refused_capture_leads_back_through_all_steps() {
+        let order = order();
+        SagaTest::start(place_order(), order.clone())
+            .expect(reserve(&order))
+            .done(Reserved { reservation: ID })
+            .expect(authorize(&order))
+            .done(authorized())
+            .expect(book(&order))
+            .done(Booked { shipment: ID })
+            .expect(capture_command())
+            .rejected(CaptureRejected {
+                reason: "expired".to_owned(),
+            })
+            .expect_undo::<BookShipment>()
+            .expect_undo::<Authorize>()
+            .expect_undo::<ReserveStock>()
+            .compensated();
+    }
+
+    /// What the other services hold.
+    #[derive(Debug, Clone, Default, PartialEq)]
+    struct World {
+        reserved: u32,
+        authorized: Money,
+        captured: Money,
+        shipments: u32,
+        confirmed: u32,
+    }
+
+    fn explore() -> Explore<Fulfilment, World> {
+        Explore::new(place_order(), order(), World::default())
+            .on(|world: &mut World, command: ReserveStock| {
+                world.reserved += command.lines[0].quantity.get();
+                Done(Reserved { reservation: ID })
+            })
+            .undo(|world, undo: Undo<ReserveStock>| world.reserved -= undo.command.lines[0].quantity.get())
+            .on(|world, command: Authorize| {
+                world.authorized = world.authorized.plus(command.amount).unwrap();
+                Done(authorized())
+            })
+            .undo(|world, _: Undo<Authorize>| world.authorized = Money::ZERO)
+            .on(|world, _: BookShipment| {
+                world.shipments += 1;
+                Done(Booked { shipment: ID })
+            })
+            .undo(|world, _: Undo<BookShipment>| world.shipments -= 1)
+            .on(|world, command: Capture| {
+                if world.authorized != command.amount {
+                    return Rejected(CaptureRejected {
+                        reason: "not held".to_owned(),
+                    });
+                }
+                world.authorized = Money::ZERO;
+                world.captured = world.captured.plus(command.amount).unwrap();
+                Done(Captured { amount: command.amount })
+            })
+            .local("confirm", |world, _| -> Answer<(), Never> {
+                world.confirmed += 1;
+                Done(())
+            })
+            .check("money and stock are conserved", |world, outcome| match outcome {
+                Outcome::Completed(order) => {
+                    let sold = World {
+                        reserved: 2,
+                        captured: order.total,
+                        shipments: 1,
+                        confirmed: 1,
+                        ..World::default()
+                    };
+                    *world == sold
+                }
+                Outcome::Compensated { .. } => *world == World::default(),
+                _ => true,
+            })
+    }
+
+    #[test]
+    fn money_and_stock_are_conserved_wherever_a_step_fails() {
+        explore().fail_at_every_step();
+    }
+
+    #[test]
+    fn money_and_stock_are_conserved_when_everything_comes_twice() {
+        explore().repeat_every_step();
+    }
+
+    #[test]
+    fn money_and_stock_are_conserved_over_many_schedules() {
+        explore().schedules(300);
+    }
+}
