@@ -15,10 +15,12 @@ pub(crate) enum Code {
     /// There is no such thing.
     NotFound = 4,
     /// Somebody else is at it.
+    #[cfg(feature = "shop")]
     Conflict = 5,
     /// What it needs is not there, or does not answer.
     Unavailable = 7,
     /// It looked, and what it found is not as it must be.
+    #[cfg(feature = "shop")]
     Unverified = 8,
 }
 

@@ -1,13 +1,8 @@
-//! How a saga looks: as JSON, and on one line.
-
-use std::fmt::Write;
+//! How a saga looks to scripts, and the signs of its steps.
 
 use jiff::Timestamp;
 use sagamill::saga::core::{AttemptHistory, History, StepHistory, Summary, SummaryState, UndoHistory};
 use serde::Serialize;
-use serde_json::Value;
-
-use crate::output::plain;
 
 /// A saga in a list.
 #[derive(Debug, Serialize)]
@@ -37,21 +32,9 @@ impl<'a> From<&'a Summary> for SagaRow<'a> {
     }
 }
 
-/// A saga that has ended or was parked, for scripts.
+/// What became of a step.
 #[derive(Debug, Serialize)]
-pub(crate) struct SagaEnd<'a> {
-    saga: &'a str,
-    definition: &'a str,
-    version: u32,
-    state: SummaryState,
-    steps: Vec<StepEnd<'a>>,
-    ms: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-}
-
-#[derive(Debug, Serialize)]
-struct StepEnd<'a> {
+pub(crate) struct StepEnd<'a> {
     name: &'a str,
     state: &'static str,
     attempts: usize,
@@ -67,20 +50,6 @@ struct UndoEnd {
     ms: i64,
 }
 
-impl<'a> From<&'a History> for SagaEnd<'a> {
-    fn from(history: &'a History) -> Self {
-        let summary = &history.summary;
-        Self {
-            saga: &summary.key,
-            definition: &summary.definition,
-            version: summary.version,
-            state: summary.state,
-            steps: history.steps.iter().map(StepEnd::from).collect(),
-            ms: millis(summary.started_at, summary.updated_at),
-            reason: summary.reason.as_deref(),
-        }
-    }
-}
 impl<'a> From<&'a StepHistory> for StepEnd<'a> {
     fn from(step: &'a StepHistory) -> Self {
         let undo = |undo: &UndoHistory| UndoEnd {
@@ -137,47 +106,6 @@ impl<'a> From<&'a History> for SagaDetail<'a> {
         }
     }
 }
-/// A saga on one line: what was done, what was not, what was undone, and how it ended.
-pub(crate) fn line(history: &History) -> String {
-    let summary = &history.summary;
-    let mut line = plain(&summary.key);
-    for step in &history.steps {
-        let Some(mark) = mark(step.state) else { continue };
-        let again = if step.attempts.len() > 1 {
-            format!(" ×{}", step.attempts.len())
-        } else {
-            String::new()
-        };
-        write!(line, " {mark} {}{again}", plain(&step.name)).ok();
-        if let Some(why) = summary.reason.as_deref().filter(|_| mark == '✗') {
-            write!(line, " ({})", plain(&short(why))).ok();
-        }
-    }
-    for step in history.steps.iter().rev() {
-        if let Some(undo) = step.undo.as_ref().and_then(|undo| undo_mark(undo.state)) {
-            write!(line, " {undo} {}", plain(&step.name)).ok();
-        }
-    }
-    let ms = millis(summary.started_at, summary.updated_at);
-    write!(line, " → {} {ms} ms", summary.state).ok();
-    line
-}
-
-/// A rejection without what the line says already: `book` was rejected: {"carrier":"x"} becomes carrier: x.
-fn short(reason: &str) -> String {
-    let rejection = reason
-        .split_once(" was rejected: ")
-        .map_or(reason, |(_, rejection)| rejection);
-    let Ok(Value::Object(fields)) = serde_json::from_str(rejection) else {
-        return rejection.to_owned();
-    };
-    let field = |(name, value): (&String, &Value)| match value {
-        Value::String(text) => format!("{name}: {text}"),
-        other => format!("{name}: {other}"),
-    };
-    fields.iter().map(field).collect::<Vec<_>>().join(", ")
-}
-
 /// The sign of a step's state; none where there is nothing to show yet.
 pub(crate) fn mark(state: &str) -> Option<char> {
     match state {
@@ -212,22 +140,4 @@ pub(crate) fn span(attempts: &[AttemptHistory]) -> i64 {
 /// Whole milliseconds between two times.
 pub(crate) fn millis(from: Timestamp, to: Timestamp) -> i64 {
     to.as_millisecond().saturating_sub(from.as_millisecond()).max(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rejection_is_shown_without_its_braces() {
-        assert_eq!(
-            short(r#"`book` was rejected: {"carrier":"heavy rail","tries":2}"#),
-            "carrier: heavy rail, tries: 2"
-        );
-        assert_eq!(short("`book` was rejected: \"no\""), "\"no\"");
-        assert_eq!(
-            short("cancelled by ada: changed her mind"),
-            "cancelled by ada: changed her mind"
-        );
-    }
 }

@@ -1,5 +1,7 @@
 //! The real binary: the shop in one process, then its data looked into.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail them by panicking")]
+
 mod program;
 
 use std::{path::Path, process::Stdio, time::Duration};

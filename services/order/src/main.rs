@@ -72,6 +72,8 @@ async fn main() -> anyhow::Result<()> {
 
     let health = process.health().check("database", orders.check());
     let routes = orders.routes(Intake::new(process.shutdown.tasks().clone()));
-    process.run(listener, health, routes, |stop| orders.run(stop)).await?;
+    process
+        .run(listener, health, routes, |stop| Box::pin(orders.run(stop)))
+        .await?;
     Ok(())
 }

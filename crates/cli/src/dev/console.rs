@@ -15,11 +15,11 @@ use shop_order::{Following, Ledger, Orders};
 use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
-use super::Format;
-use crate::{
-    failure::Code,
-    view::{SagaEnd, line},
+use super::{
+    Format,
+    line::{SagaEnd, line},
 };
+use crate::failure::Code;
 
 /// How often money and stock are checked.
 const CHECK: Duration = Duration::from_secs(5);

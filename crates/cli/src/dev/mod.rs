@@ -1,9 +1,11 @@
 //! `sagamill dev`: the sample shop in one process.
 //!
-//! `data.rs` is the directory, `shop.rs` the services, `load.rs` who orders, `console.rs` what is printed.
+//! `data.rs` is the directory, `shop.rs` the services, `load.rs` who orders, `console.rs` what is
+//! printed, `line.rs` how a saga looks there.
 
 mod console;
 mod data;
+mod line;
 mod load;
 mod shop;
 
