@@ -13,7 +13,7 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
-use sagamill_service_kit::{Frontdoor, Intake, LogFormat, Process, serve};
+use sagamill_service_kit::{Frontdoor, Intake, LogFormat, Process, Shutdown, serve};
 use shop_order::Orders;
 use tokio::net::TcpListener;
 
@@ -146,19 +146,21 @@ async fn run_shop(
     .around(routes);
 
     let mut services = shop.start(&console);
-    let intake = async {
-        tokio::join!(
-            async {
-                let served = serve(listener, routes, &shutdown).await;
-                shutdown.begin();
-                served
-            },
-            load.run(shutdown.token().clone()),
-            console.watch_ledger(&orders, shutdown.token().clone()),
-        )
-        .0
+    let stop = shutdown.token();
+    // The door closes behind the load, so that no order of its own is turned away.
+    let door = Shutdown::new();
+    let http = async {
+        let served = serve(listener, routes, &door).await;
+        shutdown.begin();
+        served
     };
-    let (served, failed) = tokio::join!(intake, services.first_failure(shutdown.token().clone()));
+    let customers = async {
+        load.run(stop.clone()).await;
+        stop.cancelled().await;
+        door.begin();
+    };
+    let intake = async { tokio::join!(http, customers, console.watch_ledger(&orders, stop.clone())).0 };
+    let (served, failed) = tokio::join!(intake, services.first_failure(stop.clone()));
     if failed.is_none() {
         drain(&orders, &console).await;
     }
