@@ -1,0 +1,12 @@
+mod contract;
+use contract::{OutOfStock, ReserveStock, Reserved};
+use sagamill_saga::{eventstore::EventStore, prelude::*};
+use sqlx::SqlitePool;
+
+async fn reserve(_: SqlitePool, _: ReserveStock) -> Answer<Reserved, OutOfStock> {
+    Done(Reserved { id: 7 })
+}
+
+fn main() {
+    let _ = Participant::new(&EventStore::memory()).on(reserve).with_state(());
+}

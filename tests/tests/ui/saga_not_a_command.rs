@@ -1,0 +1,9 @@
+mod contract;
+use contract::Order;
+use sagamill_saga::prelude::*;
+
+struct Reserve;
+
+fn main() {
+    let _ = call(|_: &Order| Reserve);
+}
