@@ -47,7 +47,10 @@ pub(super) fn step_after(status: StepStatus, fact: &Fact) -> Option<StepStatus> 
             Some(next) => UndoUnknown { next: *next },
             None => UndoStuck,
         },
-        (Undoing { .. } | UndoUnknown { .. } | UndoStuck, Fact::UndoSkipped { .. }) => Left,
+        (
+            Asked { .. } | Unknown { .. } | Doubtful | Undoing { .. } | UndoUnknown { .. } | UndoStuck,
+            Fact::UndoSkipped { .. },
+        ) => Left,
         (_, Fact::Parked(parked)) => match (parked.ask.as_ref()?.phase, status) {
             (Phase::Forward, Asked { .. } | Unknown { .. }) => Doubtful,
             (Phase::Forward, Waiting | Doubtful | Rejected) => status,

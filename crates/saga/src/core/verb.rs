@@ -77,10 +77,14 @@ impl Decider<'_> {
         self.seen(seen)?;
         let index = self.plan.index(step).ok_or(NoOp::UnknownStep)?;
         let ask = self.state.ask(&self.plan.steps[index], index, phase);
+        // On the way back a step waits for its own answer only if its undo needs it. Where that never comes, the operator
+        // gives the reply, or leaves the effect where it is.
+        let live = self.state.is_live(&self.plan.steps[index]);
         let open = match (phase, self.state.steps[index].status) {
             (Phase::Forward, StepStatus::Rejected) => self.plan.after_pivot(index),
-            (Phase::Forward, StepStatus::Asked { .. } | StepStatus::Unknown { .. } | StepStatus::Doubtful) => {
-                !self.state.is_unwinding()
+            (Phase::Forward, StepStatus::Asked { .. } | StepStatus::Unknown { .. } | StepStatus::Doubtful) => live,
+            (Phase::Compensate, StepStatus::Asked { .. } | StepStatus::Unknown { .. } | StepStatus::Doubtful) => {
+                live && self.state.is_unwinding()
             }
             (
                 Phase::Compensate,

@@ -133,6 +133,38 @@ fn a_skipped_step_counts_as_in_doubt_on_the_way_back() {
 }
 
 #[test]
+fn an_undo_that_waits_for_a_lost_answer_is_ended_by_an_operator() {
+    let lost = || {
+        let mut table = Table::started(saga()).up_to("hold");
+        assert_eq!(
+            table.cancel().unwrap(),
+            ["saga.cancel-requested"],
+            "the undo of `hold` needs its reply"
+        );
+        assert_eq!(table.fire("hold").unwrap(), ["saga.step-timed-out"]);
+        table
+    };
+    // He knows the reply,
+    let mut table = lost();
+    assert_eq!(
+        skip(&mut table, "hold", Phase::Forward, b"8").unwrap(),
+        ["saga.step-skipped", "saga.undo-requested"]
+    );
+    assert_eq!(&table.request(0).content.payload[..], b"\"8\"");
+    // or he leaves it.
+    let mut table = lost();
+    let names = skip(&mut table, "hold", Phase::Compensate, b"null").unwrap();
+    assert_eq!(names, ["saga.undo-skipped", "saga.undo-requested"]);
+    table.undone("reserve").unwrap();
+    assert_eq!(
+        table.state.status,
+        Status::Compensated {
+            left_behind: vec!["hold".to_owned()]
+        }
+    );
+}
+
+#[test]
 fn a_reply_that_cannot_be_read_parks_and_changes_nothing() {
     for reply in ["\"seven\"", "not json"] {
         let mut table = Table::started(saga());
