@@ -65,7 +65,7 @@ fn the_commands_of_the_readme_print_what_it_shows() {
 #[test]
 fn the_readme_embeds_the_example() {
     let example = include_str!("../../sagamill/examples/embed.rs");
-    let code = example.split_once('\n').map_or(example, |(_title, code)| code);
+    let code = example.find("use ").map_or(example, |begin| &example[begin..]);
     assert!(
         README.contains(code),
         "the README's saga is not crates/sagamill/examples/embed.rs: copy it anew"
@@ -74,26 +74,29 @@ fn the_readme_embeds_the_example() {
 
 /// Runs the shop until it has printed what is wanted, and stops it as Ctrl-C does.
 fn dev(arguments: &str, folder: &Path, wanted: &[String]) -> Vec<String> {
-    let mut child = sagamill(arguments, folder).args(HASTE).spawn().unwrap();
-    let output = child.stdout.take().unwrap();
+    let mut child = sagamill(arguments, folder)
+        .args(HASTE)
+        .spawn()
+        .expect("sagamill starts");
+    let output = child.stdout.take().expect("its output is piped");
     let (mut printed, mut stopped) = (Vec::new(), false);
     for line in BufReader::new(output).lines() {
-        printed.push(masked(&line.unwrap()));
+        printed.push(masked(&line.expect("it prints UTF-8")));
         let last = wanted.iter().filter(|line| !line.starts_with("the data is in"));
         if !stopped && (printed.len() > LINES_MAX || last.clone().all(|line| printed.contains(line))) {
             interrupt(&child);
             stopped = true;
         }
     }
-    let status = child.wait().unwrap();
+    let status = child.wait().expect("it can be waited for");
     assert!(status.success(), "{arguments}: {status} after Ctrl-C");
     printed
 }
 
 /// Runs a command to its end.
 fn once(arguments: &str, folder: &Path) -> Vec<String> {
-    let output = sagamill(arguments, folder).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
+    let output = sagamill(arguments, folder).output().expect("sagamill starts");
+    let text = String::from_utf8(output.stdout).expect("it prints UTF-8");
     assert!(
         output.status.success(),
         "{arguments}: {}",
@@ -119,7 +122,7 @@ fn sagamill(arguments: &str, folder: &Path) -> Command {
 
 fn interrupt(child: &Child) {
     let pid = rustix::process::Pid::from_child(child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
 }
 
 /// All commands of the `console` blocks, in their order.

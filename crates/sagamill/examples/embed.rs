@@ -1,6 +1,6 @@
 //! A saga inside a service: SQLite, no server, no broker.
+#![expect(clippy::print_stdout, reason = "an example shows what it did")]
 use sagamill::prelude::*;
-
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 struct Cents(u32);
 async fn reserve(_: Cents) -> Result<Answer<u64>, std::io::Error> {
@@ -26,5 +26,5 @@ async fn main() -> Result<(), sagamill::Error> {
     let orders = coordinator.register(place_order())?;
     tokio::spawn(coordinator.run(std::future::pending()));
     let order = orders.start("order-42", Cents(450)).await?; // once per key
-    Ok(println!("{:?}", order.outcome().await?))
+    order.outcome().await.map(|outcome| println!("{outcome:?}"))
 }
