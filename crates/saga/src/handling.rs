@@ -43,6 +43,7 @@ impl<X: Context> Handling<X> {
             async move {
                 let input = decode(&given.command)?;
                 let extractors = Args::Extractors::extract(&cx).await?;
+                given.called.set();
                 let answer = handler.call(Args::join(extractors, input)).await.into_answer()?;
                 match answer {
                     Answer::Done(reply) => Ok(Answered::Done(encode(&reply)?)),
@@ -76,8 +77,9 @@ impl<X: Context> Handling<X> {
             let handler = handler.clone();
             async move {
                 let extractors = Args::Extractors::extract(&cx).await?;
-                let undone = handler.call(Args::join(extractors, read(&given)?));
-                undone.await.into_undone()?;
+                let args = Args::join(extractors, read(&given)?);
+                given.called.set();
+                handler.call(args).await.into_undone()?;
                 Ok(Answered::Done(Bytes::from_static(b"null")))
             }
         })

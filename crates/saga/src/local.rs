@@ -91,6 +91,7 @@ impl Effect for LocalEffect {
             .header(wire::STEP, saga.step.clone())
             .header(wire::EFFECT, saga.effect.to_string());
         let cx = LocalContext { message, saga, states: self.states.clone(), slot };
+        given.called.set();
         // An undo is given its step's reply, a step the saga's state.
         let run = self.function.run(cx, given.reply.unwrap_or(given.command));
         caught(async move {

@@ -4,7 +4,10 @@ use std::{
     any::Any,
     collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -28,6 +31,21 @@ pub(crate) struct Given {
     pub(crate) command: Bytes,
     /// Of an undo: what the action replied.
     pub(crate) reply: Option<Bytes>,
+    /// Set right before the user's function is called.
+    pub(crate) called: Called,
+}
+
+/// Whether the user's function has been called. What failed before that has had no effect.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Called(Arc<AtomicBool>);
+
+impl Called {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// A handler of one command, or of one undo.

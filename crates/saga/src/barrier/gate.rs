@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::ask::error;
 use super::effect::{Entered, Running};
-use super::{Answered, Ask, Barrier, Effect, Given, Passage, Phase, Row, Slot, State, Verdict};
+use super::{Answered, Ask, Barrier, Called, Effect, Given, Passage, Phase, Row, Slot, State, Verdict};
 use crate::{Error, Result};
 
 /// How long an effect outside the database is left alone by others, unless its owner says again that it is at it.
@@ -129,7 +129,8 @@ impl Gate {
         let Some(entered) = self.running.enter(ask.effect, Phase::Forward) else {
             return Ok(Verdict::Busy(BUSY));
         };
-        if !passage.insert(&row).await? {
+        let is_first = passage.insert(&row).await?;
+        if !is_first {
             row = passage.find(ask.effect, Phase::Forward).await?.ok_or(Stop::Collision)?;
             if let Some(verdict) = settled(&row) {
                 return self.close(passage, ask, verdict).await;
@@ -140,14 +141,14 @@ impl Gate {
             self.take_over(&mut row, now);
             passage.update(&row).await?;
         }
-        let given = Given { ask: ask.clone(), command: row.command.clone(), reply: None };
+        let given = Given { ask: ask.clone(), command: row.command.clone(), reply: None, called: Called::default() };
         if action.is_transactional() {
             let (mut passage, answered) = self.inside(passage, action, given).await?;
             let verdict = self.write_down(passage.as_mut(), &mut row, answered).await?;
             return self.close(passage, ask, verdict).await;
         }
         passage.commit().await?;
-        let answered = self.outside(&row, action, given, entered).await?;
+        let answered = self.outside(&row, is_first, action, given, entered).await?;
         let mut passage = self.barrier.begin().await?;
         row = passage.find(ask.effect, Phase::Forward).await?.ok_or(Stop::Collision)?;
         // Whoever took over meanwhile asked for the same effect, and what was answered first counts.
@@ -173,7 +174,8 @@ impl Gate {
             return Ok(Verdict::Busy(BUSY));
         };
         let mut row = self.started(ask, Phase::Compensate, now);
-        if !passage.insert(&row).await? {
+        let is_first = passage.insert(&row).await?;
+        if !is_first {
             row = passage.find(ask.effect, Phase::Compensate).await?.ok_or(Stop::Collision)?;
             if let Some(verdict) = settled(&row) {
                 return self.close(passage, ask, verdict).await;
@@ -202,12 +204,13 @@ impl Gate {
             State::Done => {}
         }
         let undo = undo.ok_or_else(|| no_handler(ask, "the undo of "))?;
-        let given = Given { ask: ask.clone(), command: done.command.clone(), reply: done.reply.clone() };
+        let (command, reply) = (done.command.clone(), done.reply.clone());
+        let given = Given { ask: ask.clone(), command, reply, called: Called::default() };
         let mut passage = if undo.is_transactional() {
             self.inside(passage, undo, given).await?.0
         } else {
             passage.commit().await?;
-            self.outside(&row, undo, given, entered).await?;
+            self.outside(&row, is_first, undo, given, entered).await?;
             let mut passage = self.barrier.begin().await?;
             row = passage.find(ask.effect, Phase::Compensate).await?.ok_or(Stop::Collision)?;
             passage
@@ -255,40 +258,53 @@ impl Gate {
     async fn outside(
         &self,
         row: &Row,
+        is_first: bool,
         handler: &dyn Effect,
         given: Given,
         _entered: Entered,
     ) -> Result<Answered, Stop> {
+        let called = given.called.clone();
         fail::fail_point!(self.points.effect[0]);
         let mut run = handler.run(given, Slot::default());
         let answered = loop {
             let renewal = self.after(LEASE / 3);
             tokio::select! {
                 answered = &mut run => break answered,
-                () = self.store.sleep_until(renewal) => self.hold(row, LEASE).await,
+                () = self.store.sleep_until(renewal) => self.renew(row, Some(LEASE)).await,
             }
         };
         fail::fail_point!(self.points.effect[1]);
         match answered {
             Ok(answered) => Ok(answered),
             Err(error) => {
-                // Nobody is at it any more, so the next ask need not wait for the lease.
-                self.hold(row, Duration::ZERO).await;
+                if is_first && !called.get() {
+                    // Say, a command that cannot be read: it has begun nothing that an undo would have to learn about.
+                    self.renew(row, None).await;
+                } else {
+                    // Nobody is at it any more, so the next ask need not wait for the lease.
+                    self.renew(row, Some(Duration::ZERO)).await;
+                }
                 Err(Stop::Handler(error))
             }
         }
     }
 
-    /// Says how long this process is still at an effect. Where that cannot be said now, the old lease stands.
-    async fn hold(&self, row: &Row, lease: Duration) {
+    /// Says how long this process is still at an effect, or that it has never been. Where that cannot be said now, the old
+    /// lease stands.
+    async fn renew(&self, row: &Row, lease: Option<Duration>) {
         let held = async {
             let mut passage = self.barrier.begin().await?;
             let found = passage.find(row.effect, row.phase).await?;
             let Some(mut row) = found.filter(|row| row.state == State::Started && row.owner == Some(self.owner)) else {
                 return Ok(());
             };
-            row.lease_until = Some(self.after(lease));
-            passage.update(&row).await?;
+            match lease {
+                Some(lease) => {
+                    row.lease_until = Some(self.after(lease));
+                    passage.update(&row).await?;
+                }
+                None => passage.remove(row.effect, row.phase).await?,
+            }
             passage.commit().await
         };
         if let Err(error) = held.await {

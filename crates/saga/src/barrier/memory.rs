@@ -12,6 +12,8 @@ use crate::{Error, Result};
 
 /// The type of the events that hold rows.
 const ROW: &str = "saga.barrier";
+/// The type of the events that take rows away.
+const REMOVED: &str = "saga.barrier-removed";
 
 pub(crate) struct MemoryBarrier {
     store: EventStore,
@@ -64,8 +66,10 @@ impl MemoryPassage {
                 let event = event?;
                 seen.version = event.version;
                 seen.ids.push(event.id);
-                if event.name == ROW {
-                    seen.put(serde_json::from_slice(&event.event).map_err(Error::codec)?);
+                match event.name.as_str() {
+                    ROW => seen.put(serde_json::from_slice(&event.event).map_err(Error::codec)?),
+                    REMOVED => seen.remove(serde_json::from_slice(&event.event).map_err(Error::codec)?),
+                    _ => {}
                 }
             }
             self.seen = Some(seen);
@@ -82,8 +86,11 @@ impl MemoryPassage {
 
 impl Seen {
     fn put(&mut self, row: Row) {
-        self.rows.retain(|other| other.phase != row.phase);
+        self.remove(row.phase);
         self.rows.push(row);
+    }
+    fn remove(&mut self, phase: Phase) {
+        self.rows.retain(|row| row.phase != phase);
     }
 }
 
@@ -102,6 +109,13 @@ impl Passage for MemoryPassage {
     }
     fn update<'a>(&'a mut self, row: &'a Row) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.write(row))
+    }
+    fn remove(&mut self, effect: Uuid, phase: Phase) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            self.look(effect).await?.remove(phase);
+            self.written.push(NewEvent::new(REMOVED, serde_json::to_vec(&phase).map_err(Error::codec)?));
+            Ok(())
+        })
     }
     fn stage(&mut self, effect: Uuid, reply: NewEvent) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {

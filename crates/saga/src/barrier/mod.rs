@@ -28,8 +28,9 @@ use sagamill_eventstore::{EventStore, NewEvent};
 use uuid::Uuid;
 
 pub(crate) use ask::{Ask, ReplyTo, Verdict, stream};
+#[expect(unreachable_pub, reason = "named in the hidden part of a public trait")]
 pub use effect::Slot;
-pub(crate) use effect::{Answered, Effect, Given};
+pub(crate) use effect::{Answered, Called, Effect, Given};
 pub(crate) use gate::{Gate, KillPoints};
 use memory::MemoryBarrier;
 pub(crate) use crate::core::Phase;
@@ -75,6 +76,8 @@ pub(crate) trait Passage: Send {
     fn find(&mut self, effect: Uuid, phase: Phase) -> BoxFuture<'_, Result<Option<Row>>>;
     /// Writes the row over the one that is there.
     fn update<'a>(&'a mut self, row: &'a Row) -> BoxFuture<'a, Result<()>>;
+    /// Takes a row away, as if nobody had asked.
+    fn remove(&mut self, effect: Uuid, phase: Phase) -> BoxFuture<'_, Result<()>>;
     /// Adds a reply to the log, with the transaction. One whose id is there already is left out.
     fn stage(&mut self, effect: Uuid, reply: NewEvent) -> BoxFuture<'_, Result<()>>;
     /// Marks the place to which [`undo_handler`](Self::undo_handler) goes back.

@@ -49,6 +49,8 @@ const UPDATE: &str = "\
 UPDATE saga_barrier SET state = $3, reply = $4, owner = $5, lease_until = $6, updated_at = $7
 WHERE effect_id = $1 AND phase = $2";
 
+const REMOVE: &str = "DELETE FROM saga_barrier WHERE effect_id = $1 AND phase = $2";
+
 const SWEEP: &str = "\
 DELETE FROM saga_barrier WHERE (effect_id, phase) IN
   (SELECT effect_id, phase FROM saga_barrier WHERE first_asked < $1 AND state <> 'started' LIMIT $2)";
@@ -144,6 +146,13 @@ impl Passage for SqlitePassage {
             .bind(row.lease_until.map(Timestamp::as_microsecond))
             .bind(row.updated_at.as_microsecond());
         Box::pin(async move {
+            query.execute(&mut **self.tx()).await.map_err(database)?;
+            Ok(())
+        })
+    }
+    fn remove(&mut self, effect: Uuid, phase: Phase) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let query = sqlx::query(REMOVE).bind(effect).bind(phase.as_str());
             query.execute(&mut **self.tx()).await.map_err(database)?;
             Ok(())
         })

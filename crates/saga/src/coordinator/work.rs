@@ -17,7 +17,7 @@ use super::cache::Live;
 use super::host::Host;
 use super::queue::{Item, is_broken, local_cause};
 use super::watch::{FAR, Wants, Watches, later};
-use crate::barrier::{Answered, Ask, Effect, Gate, Given, Slot, Verdict};
+use crate::barrier::{Answered, Ask, Called, Effect, Gate, Given, Slot, Verdict};
 use crate::core::{Input, InputKind, LocalWork, Phase, Reported, StepKind, UndoPlan};
 use crate::local::{LocalEffect, States};
 use crate::step::LocalRun;
@@ -212,7 +212,7 @@ impl Worker {
         let run = self.effect(&work.run);
         if !work.run.is_transactional() && !(work.ask.phase == Phase::Compensate && is_behind_barrier(live, work)) {
             // An idempotent step has no row: asked again, its function is a no-op for a known effect.
-            let given = Given { command: ask.command.clone(), reply: work.reply.clone(), ask };
+            let given = Given { command: ask.command.clone(), reply: work.reply.clone(), ask, called: Called::default() };
             fail::fail_point!("local.effect.before");
             let answered = run.run(given, Slot::default()).await;
             fail::fail_point!("local.effect.after");
