@@ -1,6 +1,6 @@
 //! The owner of shards: takes their events, and looks at sagas when they are due.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use sagamill_eventstore::{Feed, ShardBy, Signal, Timer};
@@ -20,8 +20,8 @@ const SHARDS: u16 = 64;
 const IN_FLIGHT_MAX: usize = 16_384;
 
 /// Opens the subscription to what sagas want done.
-pub(crate) async fn open(host: &Host) -> Result<Feed> {
-    let subscription = host.store.subscribe(SUBSCRIPTION).category(wire::CATEGORY);
+pub(crate) async fn open(host: &Host, lease: Duration) -> Result<Feed> {
+    let subscription = host.store.subscribe(SUBSCRIPTION).category(wire::CATEGORY).lease(lease);
     Ok(subscription.shards(SHARDS, ShardBy::Stream).max_in_flight(IN_FLIGHT_MAX).open().await?)
 }
 
@@ -102,7 +102,7 @@ async fn tick(host: &Arc<Host>, worker: &Worker, now: Timestamp) {
                 tracing::warn!(shard, %error, "timers could not be written down; they stay in memory");
                 worker.watches().keep(&worker.progress, rows);
                 // What cannot be written now is not tried in a tight loop.
-                crate::serve::wait(&host.store, std::time::Duration::from_millis(200)).await;
+                crate::serve::wait(&host.store, Duration::from_millis(200)).await;
             }
         }
     }

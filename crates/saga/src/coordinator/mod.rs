@@ -32,6 +32,8 @@ const POINTS: KillPoints = KillPoints {
 };
 /// Most replies to one definition that are handled at the same time.
 const REPLIES_MAX: usize = 256;
+/// How long a process may be silent, where it is not said.
+const LEASE: Duration = Duration::from_secs(10);
 /// How long a stop waits for what is being done.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -41,12 +43,13 @@ pub struct Coordinator<D = AnyDatabase> {
     host: Arc<Host>,
     bus: Option<Bus>,
     states: States,
+    lease: Duration,
 }
 
 impl<D> Clone for Coordinator<D> {
     fn clone(&self) -> Self {
-        let Self { store, host, bus, states } = self;
-        Self { store: store.clone(), host: host.clone(), bus: bus.clone(), states: states.clone() }
+        let Self { store, host, bus, states, lease } = self;
+        Self { store: store.clone(), host: host.clone(), bus: bus.clone(), states: states.clone(), lease: *lease }
     }
 }
 impl<D> fmt::Debug for Coordinator<D> {
@@ -77,12 +80,18 @@ impl<D: 'static> Coordinator<D> {
     /// On a store that is open already.
     #[must_use]
     pub fn new(store: &EventStore<D>) -> Self {
-        Self { store: store.clone(), host: Host::new(store.any()), bus: None, states: States::default() }
+        let (host, states) = (Host::new(store.any()), States::default());
+        Self { store: store.clone(), host, bus: None, states, lease: LEASE }
     }
     /// The way to participants. Without it, commands stay in this process; with it, local steps are shared by all replicas.
     #[must_use]
     pub fn bus(self, bus: Bus) -> Self {
         Self { bus: Some(bus), ..self }
+    }
+    /// How long a process may be silent before another one takes over its sagas' local steps and timers; 10 s by default.
+    #[must_use]
+    pub fn lease(self, lease: Duration) -> Self {
+        Self { lease, ..self }
     }
     /// State for local steps, found by its type.
     #[must_use]
@@ -122,7 +131,7 @@ impl<D: 'static> Coordinator<D> {
     /// [`Error::NoBus`] where a step asks a participant and there is no bus; what the bus and the log say of subscribing;
     /// a log that diverged.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let Self { store, host, bus, states } = self;
+        let Self { store, host, bus, states, lease } = self;
         let plans = host.plans();
         if bus.is_none() {
             without_bus(&plans)?;
@@ -132,7 +141,7 @@ impl<D: 'static> Coordinator<D> {
             gate.migrate().await?;
         }
         let _run = Run::begin(&host);
-        let mut feed = keeper::open(&host).await?;
+        let mut feed = keeper::open(&host, lease).await?;
         let worker = Worker::new(feed.progress(), gate, states);
         host.set_worker(Some(worker.clone()));
         let (stop, settled) = (CancellationToken::new(), CancellationToken::new());
