@@ -1,0 +1,378 @@
+//! The coordinator in adversity: several of them, cut short, with caches behind the log, and time passing.
+mod shop;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use sagamill_bus::Bus;
+use sagamill_eventstore::{Fault, Memory, Recorded};
+use sagamill_saga::prelude::*;
+use sagamill_saga::{Error, Sagas};
+use shop::{Order, Reserve, Running, World, by_bus, locally, order, participants, secs};
+
+/// All event names of a saga.
+async fn history(log: &Memory, stream: &str) -> Vec<String> {
+    let mut read = log.open().read(stream);
+    let mut names = Vec::new();
+    while let Some(event) = read.next().await {
+        let event: Recorded = event.unwrap();
+        names.push(event.name);
+    }
+    names
+}
+
+fn price(n: u32) -> u32 {
+    if n.is_multiple_of(3) { 5_000 } else { 450 }
+}
+
+/// What a saga's participants must have done in the end.
+fn expected(n: u32) -> Vec<&'static str> {
+    if n.is_multiple_of(3) { vec!["reserve", "release"] } else { vec!["reserve", "charge", "ship"] }
+}
+
+/// Without the reload before a decision to do nothing, replies that reach the coordinator that has not asked are lost, and
+/// these sagas wait for their steps' timeouts: far longer than this test allows.
+#[tokio::test(start_paused = true)]
+async fn replies_may_reach_a_coordinator_that_is_behind() {
+    let (log, theirs, world, bus) = (Memory::new(), Memory::new(), World::default(), Bus::memory());
+    let served = Running::participant(participants(&theirs.open(), &world), &bus);
+    let coordinators: Vec<_> = (0..3).map(|_| Coordinator::new(&log.open()).bus(bus.clone())).collect();
+    let sagas: Vec<Sagas<Order>> = coordinators.iter().map(|one| one.register(by_bus()).unwrap()).collect();
+    let running: Vec<_> = coordinators.iter().map(Running::coordinator).collect();
+    let began = tokio::time::Instant::now();
+    let mut started = Vec::new();
+    for n in 0..60 {
+        // Started by one; the replies are shared by all three.
+        started.push(sagas[n as usize % 3].start(n, order("tea", price(n))).await.unwrap());
+    }
+    for saga in &started {
+        let outcome = saga.outcome().await.unwrap();
+        assert!(!matches!(outcome, Outcome::Parked { .. }), "{outcome:?}");
+    }
+    assert!(began.elapsed() < secs(5), "{:?}: replies were lost", began.elapsed());
+    for n in 0..60 {
+        assert_eq!(world.of(&n.to_string()), expected(n), "{n}");
+    }
+    for one in running {
+        one.end().await;
+    }
+    served.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_coordinator_is_followed_by_one_that_goes_on() {
+    for cut in 0..60 {
+        let (log, theirs, world, bus) = (Memory::new(), Memory::new(), World::default(), Bus::memory());
+        let served = Running::participant(participants(&theirs.open(), &world), &bus);
+        let first = Coordinator::new(&log.open()).bus(bus.clone());
+        let sagas = first.register(by_bus()).unwrap();
+        let running = Running::coordinator(&first);
+        for n in 0..3 {
+            sagas.start(n, order("tea", price(n))).await.unwrap();
+        }
+        for _ in 0..cut * 3 {
+            tokio::task::yield_now().await;
+        }
+        running.kill().await;
+        drop((first, sagas));
+        let second = Coordinator::new(&log.open()).bus(bus.clone());
+        let sagas = second.register(by_bus()).unwrap();
+        let running = Running::coordinator(&second);
+        for n in 0..3 {
+            let outcome = sagas.get(n).await.unwrap().outcome().await.unwrap();
+            assert!(!matches!(outcome, Outcome::Parked { .. }), "{cut}: {outcome:?}");
+            assert_eq!(world.of(&n.to_string()), expected(n), "{cut}: {n}");
+        }
+        running.end().await;
+        served.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_killed_coordinator_s_local_steps_are_taken_over() {
+    for cut in 0..40 {
+        let (log, world) = (Memory::new(), World::default());
+        let first = Coordinator::new(&log.open()).with_state(world.clone());
+        let sagas = first.register(locally()).unwrap();
+        let running = Running::coordinator(&first);
+        sagas.start("a", order("tea", price(cut))).await.unwrap();
+        for _ in 0..cut {
+            tokio::task::yield_now().await;
+        }
+        running.kill().await;
+        let second = Coordinator::new(&log.open()).with_state(world.clone());
+        let sagas = second.register(locally()).unwrap();
+        let running = Running::coordinator(&second);
+        let outcome = sagas.get("a").await.unwrap().outcome().await.unwrap();
+        assert_eq!(matches!(outcome, Outcome::Completed(_)), !cut.is_multiple_of(3), "{cut}: {outcome:?}");
+        // An idempotent step may be run again after a cut; what it is for is the same.
+        let mut did = world.of("a");
+        did.dedup();
+        assert_eq!(did, expected(cut), "{cut}");
+        running.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_process_s_end_is_heard_of() {
+    let (log, world) = (Memory::new(), World::default());
+    let working = Coordinator::new(&log.open()).with_state(world.clone());
+    working.register(locally()).unwrap();
+    let asking = Coordinator::new(&log.open()).register(locally()).unwrap();
+    let saga = asking.start("a", order("tea", 450)).await.unwrap();
+    let waiting = tokio::spawn({
+        let saga = saga.clone();
+        async move { saga.outcome().await.unwrap() }
+    });
+    tokio::time::sleep(secs(1)).await;
+    assert!(!waiting.is_finished());
+    let running = Running::coordinator(&working);
+    assert!(matches!(waiting.await.unwrap(), Outcome::Completed(_)));
+    assert!(matches!(saga.outcome().await.unwrap(), Outcome::Completed(_)));
+    running.end().await;
+}
+
+fn flaky_log(log: &Memory, every: u32) {
+    let flushes = Arc::new(AtomicU32::new(0));
+    log.on_flush(move |_| match flushes.fetch_add(1, Ordering::Relaxed) % every {
+        0 => Fault::Refused,
+        1 => Fault::LostBefore,
+        2 => Fault::LostAfter,
+        _ => Fault::None,
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_fails_now_and_then_loses_nothing() {
+    let (log, theirs, world, bus) = (Memory::new(), Memory::new(), World::default(), Bus::memory());
+    flaky_log(&log, 5);
+    flaky_log(&theirs, 4);
+    let served = Running::participant(participants(&theirs.open(), &world), &bus);
+    let coordinator = Coordinator::new(&log.open()).bus(bus.clone());
+    let sagas = coordinator.register(by_bus()).unwrap();
+    let running = Running::coordinator(&coordinator);
+    for n in 0..20 {
+        let saga = loop {
+            match sagas.start(n, order("tea", price(n))).await {
+                Ok(saga) => break saga,
+                Err(error) => assert!(error.is_retryable(), "{error}"),
+            }
+        };
+        let outcome = saga.outcome().await.unwrap();
+        assert!(!matches!(outcome, Outcome::Parked { .. }), "{outcome:?}");
+        let mut did = world.of(&n.to_string());
+        // The participants' effects are outside their log here: one whose commit failed is run again.
+        did.dedup();
+        assert_eq!(did, expected(n));
+    }
+    running.end().await;
+    served.end().await;
+}
+
+async fn reserve_once_it_is_up(
+    State(up): State<Arc<AtomicU32>>,
+    State(world): State<World>,
+    saga: SagaContext,
+    _: Order,
+) -> Result<Answer<()>, std::io::Error> {
+    world.did(&saga.key, "tried");
+    if up.fetch_sub(1, Ordering::Relaxed) > 1 {
+        return Err(std::io::Error::other("not yet"));
+    }
+    Ok(Done(()))
+}
+
+fn patient() -> Definition<Order> {
+    Saga::define("patient").step("reserve", local(reserve_once_it_is_up).no_undo()).build()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_local_step_is_tried_again_with_growing_pauses() {
+    let (log, world) = (Memory::new(), World::default());
+    let coordinator =
+        Coordinator::new(&log.open()).with_state(world.clone()).with_state(Arc::new(AtomicU32::new(12)));
+    let sagas = coordinator.register(patient()).unwrap();
+    let running = Running::coordinator(&coordinator);
+    let began = tokio::time::Instant::now();
+    let saga = sagas.start("a", order("tea", 1)).await.unwrap();
+    assert!(matches!(saga.outcome().await.unwrap(), Outcome::Completed(_)));
+    assert_eq!(world.of("a").len(), 12);
+    assert!(began.elapsed() > secs(30) && began.elapsed() < secs(150), "{:?}", began.elapsed());
+    running.end().await;
+}
+
+fn slow(timeout: Duration) -> Definition<Order> {
+    let reserve = call(|order: &Order| Reserve { sku: order.sku.clone() });
+    Saga::define("slow").deadline(Duration::from_hours(24 * 7)).step("reserve", reserve.timeout(timeout).undo()).build()
+}
+
+/// Counts the requests of a step so far.
+async fn requests(log: &Memory) -> usize {
+    history(log, "saga-slow/a").await.iter().filter(|name| *name == "saga.step-requested").count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn timers_near_and_far_fire_also_after_a_restart() {
+    for (timeout, restart) in [(secs(2), false), (secs(2), true), (secs(3_600), false), (secs(3_600), true)] {
+        let (log, bus) = (Memory::new(), Bus::memory());
+        let coordinator = Coordinator::new(&log.open()).bus(bus.clone());
+        let sagas = coordinator.register(slow(timeout)).unwrap();
+        let mut running = Running::coordinator(&coordinator);
+        sagas.start("a", order("tea", 1)).await.unwrap();
+        let began = tokio::time::Instant::now();
+        if restart {
+            tokio::time::sleep(timeout / 2).await;
+            running.kill().await;
+            let coordinator = Coordinator::new(&log.open()).bus(bus.clone());
+            coordinator.register(slow(timeout)).unwrap();
+            running = Running::coordinator(&coordinator);
+        }
+        while requests(&log).await < 2 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(began.elapsed() < timeout + secs(30), "the timer of {timeout:?} has not fired");
+        }
+        assert!(began.elapsed() >= timeout, "{:?}", began.elapsed());
+        running.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_undoes_what_waits_and_lets_the_checkpoint_pass_meanwhile() {
+    let (log, bus) = (Memory::new(), Bus::memory());
+    let coordinator = Coordinator::new(&log.open()).bus(bus.clone());
+    let sagas = coordinator.register(slow(secs(86_400))).unwrap();
+    let running = Running::coordinator(&coordinator);
+    let saga = sagas.start("a", order("tea", 1)).await.unwrap();
+    tokio::time::sleep(secs(30)).await;
+    let head = log.open().head().await.unwrap().position;
+    let behind: Vec<_> = log.open().checkpoints().await.unwrap().into_iter().filter(|c| c.name == "saga-work").collect();
+    assert!(behind.iter().any(|checkpoint| checkpoint.at.position >= head), "{behind:?}");
+    tokio::time::sleep(Duration::from_hours(24 * 7)).await;
+    let state = saga.state().await.unwrap();
+    assert!(state.is_unwinding(), "{state:?}");
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_saga_is_undone_and_one_that_ended_cannot_be() {
+    let (log, theirs, world, bus) = (Memory::new(), Memory::new(), World::default(), Bus::memory());
+    let coordinator = Coordinator::new(&log.open()).bus(bus.clone());
+    let sagas = coordinator.register(slow(secs(60))).unwrap();
+    let running = Running::coordinator(&coordinator);
+    let saga = sagas.start("a", order("tea", 1)).await.unwrap();
+    saga.cancel("changed his mind").await.unwrap();
+    saga.cancel("changed his mind").await.unwrap();
+    let served = Running::participant(participants(&theirs.open(), &world), &bus);
+    let outcome = saga.outcome().await.unwrap();
+    assert!(matches!(&outcome, Outcome::Compensated { reason, .. } if reason.contains("changed his mind")), "{outcome:?}");
+    let did = world.of("a");
+    assert!(did.is_empty() || did == ["reserve", "release"], "{did:?}");
+    let late = saga.cancel("too late").await;
+    assert!(matches!(late, Err(Error::Illegal { .. })), "{late:?}");
+    running.end().await;
+    served.end().await;
+}
+
+async fn never(_: Order) -> Result<Answer<()>, HandlerError> {
+    Err(HandlerError::permanent("no such thing"))
+}
+async fn now_it_works(_: Order) -> Answer<()> {
+    Done(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_succeed_is_parked_and_goes_on_when_it_is_resumed() {
+    let log = Memory::new();
+    let broken = Saga::define("repaired").step("one", local(never).no_undo()).build();
+    let repaired = Saga::define("repaired").step("one", local(now_it_works).no_undo()).build();
+    let coordinator = Coordinator::new(&log.open());
+    let sagas = coordinator.register(broken).unwrap();
+    let running = Running::coordinator(&coordinator);
+    let saga = sagas.start("a", order("tea", 1)).await.unwrap();
+    let outcome = saga.outcome().await.unwrap();
+    assert!(matches!(&outcome, Outcome::Parked { step, reason, .. } if step == "one" && reason.contains("no such thing")));
+    running.end().await;
+    let coordinator = Coordinator::new(&log.open());
+    let sagas = coordinator.register(repaired).unwrap();
+    let running = Running::coordinator(&coordinator);
+    let saga = sagas.get("a").await.unwrap();
+    assert!(matches!(saga.outcome().await.unwrap(), Outcome::Parked { .. }));
+    saga.resume("repaired").await.unwrap();
+    assert!(matches!(saga.outcome().await.unwrap(), Outcome::Completed(_)));
+    running.end().await;
+}
+
+async fn give_seven(_: Order) -> Answer<u64> {
+    Done(7)
+}
+async fn wait(_: Order) -> Answer<()> {
+    tokio::time::sleep(secs(1)).await;
+    Done(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn changed_code_parks_its_sagas_by_name_and_the_others_go_on() {
+    let (log, world) = (Memory::new(), World::default());
+    let before = Saga::define("changed")
+        .step("count", local(give_seven).on_reply(|order: &mut Order, n| order.reservation = n).no_undo())
+        .step("wait", local(wait).no_undo())
+        .build();
+    let after = Saga::define("changed")
+        .step("count", local(give_seven).on_reply(|order: &mut Order, n| order.reservation = n + 1).no_undo())
+        .step("wait", local(wait).no_undo())
+        .build();
+    let coordinator = Coordinator::new(&log.open());
+    let sagas = coordinator.register(before).unwrap();
+    let running = Running::coordinator(&coordinator);
+    sagas.start("a", order("tea", 1)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    running.kill().await;
+    let coordinator = Coordinator::new(&log.open()).with_state(world.clone());
+    coordinator.register(after).unwrap();
+    let others = coordinator.register(locally()).unwrap();
+    let running = Running::coordinator(&coordinator);
+    let other = others.start("b", order("tea", 1)).await.unwrap();
+    assert!(matches!(other.outcome().await.unwrap(), Outcome::Completed(_)));
+    tokio::time::sleep(secs(30)).await;
+    let names = history(&log, "saga-changed/a").await;
+    assert_eq!(names.last().unwrap(), "saga.parked", "{names:?}");
+    assert_eq!(names.iter().filter(|name| *name == "saga.parked").count(), 1);
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_inputs_for_one_saga_at_once_are_no_storm() {
+    let (log, theirs, world, bus) = (Memory::new(), Memory::new(), World::default(), Bus::memory());
+    let served = Running::participant(participants(&theirs.open(), &world), &bus);
+    let coordinators: Vec<_> = (0..4).map(|_| Coordinator::new(&log.open()).bus(bus.clone())).collect();
+    let sagas: Vec<Sagas<Order>> = coordinators.iter().map(|one| one.register(by_bus()).unwrap()).collect();
+    let running: Vec<_> = coordinators.iter().map(Running::coordinator).collect();
+    let saga = sagas[0].start("a", order("tea", 450)).await.unwrap();
+    let mut verbs = Vec::new();
+    for n in 0..40 {
+        let saga = sagas[n % 4].get("a").await.unwrap();
+        verbs.push(tokio::spawn(async move { saga.cancel("all at once").await }));
+    }
+    for verb in verbs {
+        let said = verb.await.unwrap();
+        assert!(matches!(said, Ok(()) | Err(Error::Illegal { .. })), "{said:?}");
+    }
+    let outcome = saga.outcome().await.unwrap();
+    let did = world.of("a");
+    match outcome {
+        Outcome::Completed(_) => assert_eq!(did, ["reserve", "charge", "ship"]),
+        Outcome::Compensated { .. } => assert!(did.is_empty() || did == ["reserve", "release"], "{did:?}"),
+        other => panic!("{other:?}"),
+    }
+    let cancels = history(&log, "saga-by-bus/a").await.iter().filter(|name| *name == "saga.cancel-requested").count();
+    assert!(cancels <= 1, "{cancels}");
+    for one in running {
+        one.end().await;
+    }
+    served.end().await;
+}
