@@ -20,6 +20,11 @@ const BUSY: Duration = Duration::from_secs(1);
 /// How often an ask looks again when another one of the same effect came between, before it lets the broker bring it again.
 const COLLISIONS_MAX: u32 = 16;
 
+/// How often the end of an effect outside the database is written before its handler must be asked again, and the pause
+/// after the first time, doubled with each one.
+const CONCLUDE_MAX: u32 = 6;
+const CONCLUDE_PAUSE: Duration = Duration::from_millis(50);
+
 /// The names at which a test may kill the process: around a handler, and around the commit after it.
 pub(crate) struct KillPoints {
     pub(crate) effect: [&'static str; 2],
@@ -149,12 +154,38 @@ impl Gate {
         }
         passage.commit().await?;
         let answered = self.outside(&row, is_first, action, given, entered).await?;
+        self.conclude(ask, None, answered).await
+    }
+
+    /// Writes down what an effect outside has come to. It is known now, and costs more than a commit to learn again: so it
+    /// is written again where the database does not take it at once.
+    async fn conclude(&self, ask: &Ask, undone: Option<&Row>, answered: Answered) -> Result<Verdict, Stop> {
+        let mut pause = CONCLUDE_PAUSE;
+        for _ in 1..CONCLUDE_MAX {
+            match self.conclude_once(ask, undone, answered.clone()).await {
+                Err(Stop::Collision) => {}
+                Err(Stop::Store(error)) if error.is_retryable() => {
+                    tracing::warn!(effect = %ask.effect, %error, "the end of an effect could not be written; again");
+                    self.store.sleep_until(self.after(pause)).await;
+                    pause *= 2;
+                }
+                concluded => return concluded,
+            }
+        }
+        self.conclude_once(ask, undone, answered).await
+    }
+    async fn conclude_once(&self, ask: &Ask, undone: Option<&Row>, answered: Answered) -> Result<Verdict, Stop> {
         let mut passage = self.barrier.begin().await?;
-        row = passage.find(ask.effect, Phase::Forward).await?.ok_or(Stop::Collision)?;
+        let mut row = passage.find(ask.effect, ask.phase).await?.ok_or(Stop::Collision)?;
         // Whoever took over meanwhile asked for the same effect, and what was answered first counts.
         let verdict = match settled(&row) {
             Some(verdict) => verdict,
-            None => self.write_down(passage.as_mut(), &mut row, answered).await?,
+            None => {
+                if let Some(undone) = undone {
+                    passage.update(undone).await?;
+                }
+                self.write_down(passage.as_mut(), &mut row, answered).await?
+            }
         };
         self.close(passage, ask, verdict).await
     }
@@ -206,19 +237,17 @@ impl Gate {
         let undo = undo.ok_or_else(|| no_handler(ask, "the undo of "))?;
         let (command, reply) = (done.command.clone(), done.reply.clone());
         let given = Given { ask: ask.clone(), command, reply, called: Called::default() };
-        let mut passage = if undo.is_transactional() {
-            self.inside(passage, undo, given).await?.0
-        } else {
+        done.state = State::Undone;
+        if !undo.is_transactional() {
             passage.commit().await?;
             self.outside(&row, is_first, undo, given, entered).await?;
-            let mut passage = self.barrier.begin().await?;
-            row = passage.find(ask.effect, Phase::Compensate).await?.ok_or(Stop::Collision)?;
-            passage
-        };
-        done.state = State::Undone;
+            done.updated_at = self.store.now();
+            return self.conclude(ask, Some(&done), undone()).await;
+        }
+        let (mut passage, answered) = self.inside(passage, undo, given).await?;
         done.updated_at = self.store.now();
         passage.update(&done).await?;
-        let verdict = self.write_down(passage.as_mut(), &mut row, undone()).await?;
+        let verdict = self.write_down(passage.as_mut(), &mut row, answered).await?;
         self.close(passage, ask, verdict).await
     }
 
