@@ -41,6 +41,10 @@ pub(crate) trait Log: Send + Sync + 'static {
     fn ring(&self);
     /// The log's clock: that by which events are stamped, leases end and timers fire.
     fn now(&self) -> Timestamp;
+    /// See [`EventStore::alone_since`](crate::EventStore::alone_since).
+    fn alone_since(&self) -> Option<Timestamp> {
+        None
+    }
     /// Waits by the log's clock.
     fn sleep_until(&self, due: Timestamp) -> BoxFuture<'_, ()>;
     /// Ends its threads, after what they are at.
@@ -93,6 +97,9 @@ pub(crate) trait Desk: Send + Sync + 'static {
     /// The timers of a shard that are due before a time, the earliest first.
     fn timers<'a>(&'a self, name: &'a str, shard: u16, before: Timestamp) -> BoxFuture<'a, Result<Vec<Timer>>>;
 }
+
+/// No lease lasts longer; one that seems to was written before the clock was set back, and holds nothing.
+pub(crate) const TTL_MAX: Duration = Duration::from_mins(5);
 
 /// How many anchors are kept of each shard.
 pub(crate) const ANCHORS: usize = 64;

@@ -309,6 +309,11 @@ impl<D> EventStore<D> {
     pub fn now(&self) -> jiff::Timestamp {
         self.inner.backend.now()
     }
+    /// When this store was opened and no other process was at the log: whoever is named in it as being at work before that
+    /// time is dead. None where somebody was there, or where it cannot be known.
+    pub fn alone_since(&self) -> Option<jiff::Timestamp> {
+        self.inner.backend.alone_since()
+    }
     /// Waits by the log's clock.
     pub async fn sleep_until(&self, due: jiff::Timestamp) {
         self.inner.backend.sleep_until(due).await;

@@ -2,7 +2,9 @@
 
 use std::{path::Path, time::Duration};
 
-use sagamill_eventstore::{Append, Dialect, Error, EventStore, Expected, NewEvent, Position, Version, migrations};
+use sagamill_eventstore::{
+    Append, Dialect, Error, EventStore, Expected, NewEvent, Position, Signal, Version, migrations,
+};
 use sqlx::{Sqlite, SqlitePool, sqlite::SqlitePoolOptions};
 
 fn noted(stream: &str) -> Append {
@@ -194,4 +196,50 @@ async fn who_waits_for_a_connection_does_not_hold_the_queue() {
     assert!(appended.unwrap().is_ok());
     drop(held);
     beginning.await.unwrap();
+}
+
+/// A store that has taken the only shard of a subscription and is gone without giving it back, as after a kill.
+async fn leave_a_lease_behind(path: &Path) {
+    let store = EventStore::connect(&url(path)).await.unwrap();
+    let mut feed = store
+        .subscribe("work")
+        .lease(Duration::from_mins(5))
+        .open()
+        .await
+        .unwrap();
+    assert!(matches!(feed.next().await.unwrap(), Signal::Gained { .. }));
+    drop(feed);
+}
+
+#[tokio::test]
+async fn leases_of_the_dead_are_free_at_once_where_nobody_else_lives() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log.db");
+    leave_a_lease_behind(&path).await;
+    let took = tokio::time::timeout(Duration::from_secs(60), async {
+        // The tasks of the dead store end by themselves; until then somebody is there.
+        let store = loop {
+            let store = EventStore::connect(&url(&path)).await.unwrap();
+            if store.alone_since().is_some() {
+                break store;
+            }
+            drop(store);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        let mut feed = store.subscribe("work").open().await.unwrap();
+        assert!(matches!(feed.next().await.unwrap(), Signal::Gained { .. }));
+    });
+    took.await.expect("the lease of five minutes is not waited for");
+}
+
+#[tokio::test]
+async fn leases_stand_where_somebody_lives() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log.db");
+    let _witness = EventStore::connect(&url(&path)).await.unwrap();
+    leave_a_lease_behind(&path).await;
+    let store = EventStore::connect(&url(&path)).await.unwrap();
+    assert_eq!(store.alone_since(), None);
+    let held = store.checkpoints().await.unwrap();
+    assert!(held.iter().all(|checkpoint| checkpoint.owner.is_some()), "{held:?}");
 }

@@ -58,6 +58,7 @@ pub(crate) async fn until(
     tokio::pin!(shutdown);
     loop {
         let ended = tokio::select! {
+            biased;
             () = &mut shutdown => return Ok(()),
             Some(ended) = first.join_next(), if !first.is_empty() => ended,
             Some(ended) = second.join_next(), if !second.is_empty() => ended,

@@ -46,6 +46,7 @@ impl Clock {
                 return;
             }
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(left) => (),
                 _ = jumps.changed() => (),
             }

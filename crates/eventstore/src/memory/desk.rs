@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::MemoryLog;
 use crate::{
     Anchor, Error, Lease, Position, Result, Tracking,
-    backend::{ANCHORS, Checkpoint, Claim, Claimed, Desk, Log, Timer},
+    backend::{ANCHORS, Checkpoint, Claim, Claimed, Desk, Log, TTL_MAX, Timer},
 };
 
 /// What the desk keeps. It lies under the ledger's own lock, so that a checkpoint can move with a batch.
@@ -56,6 +56,11 @@ impl Shard {
     }
 }
 
+/// Whether a lease has ended, or was written before the clock was set back.
+fn lapsed(until: Timestamp, now: Timestamp) -> bool {
+    until <= now || until > now + TTL_MAX
+}
+
 impl Shelf {
     /// Moves a checkpoint in the same commit as a batch, if its lease still holds.
     pub(super) fn track(&mut self, tracking: &Tracking) -> Result<()> {
@@ -80,7 +85,7 @@ impl Shelf {
     }
     fn join(&mut self, name: &str, owner: Uuid, now: Timestamp, until: Timestamp) -> Vec<Uuid> {
         self.members.insert((name.to_owned(), owner), until);
-        self.members.retain(|_, until| *until > now);
+        self.members.retain(|_, until| !lapsed(*until, now));
         self.members
             .keys()
             .filter(|(of, _)| of == name)
@@ -106,7 +111,7 @@ impl Shelf {
             }
         }
         ask.check_shards(rows(self))?;
-        let free = |row: &Shard| row.owner.is_none_or(|(_, until)| until <= now);
+        let free = |row: &Shard| row.owner.is_none_or(|(_, until)| lapsed(until, now));
         let rows = self
             .shards
             .iter_mut()

@@ -11,12 +11,12 @@ use uuid::Uuid;
 use super::{log::SqliteLog, row};
 use crate::{
     Anchor, Error, Lease, Position, Result,
-    backend::{ANCHORS, Checkpoint, Claim, Claimed, Desk, Timer, micros},
+    backend::{ANCHORS, Checkpoint, Claim, Claimed, Desk, TTL_MAX, Timer, micros},
 };
 
 const CLAIM: &str = "UPDATE es_checkpoint SET owner = ?2, fence = fence + 1, lease_until = ?3
     WHERE name = ?1 AND shard IN (SELECT shard FROM es_checkpoint
-        WHERE name = ?1 AND (owner IS NULL OR lease_until <= ?4) ORDER BY shard LIMIT ?5)
+        WHERE name = ?1 AND (owner IS NULL OR lease_until <= ?4 OR lease_until > ?4 + ?6) ORDER BY shard LIMIT ?5)
     RETURNING shard, fence, pos, event_id";
 /// What every write under a lease asks for.
 const HELD: &str = "name = ?1 AND shard = ?2 AND owner = ?3 AND fence = ?4";
@@ -106,8 +106,8 @@ fn join(tx: &Connection, name: &str, owner: Uuid, ttl: Duration) -> rusqlite::Re
         ON CONFLICT DO UPDATE SET lease_until = excluded.lease_until";
     tx.prepare_cached(say)?
         .execute(params![name, &owner.as_bytes()[..], now + span(ttl)])?;
-    tx.prepare_cached("DELETE FROM es_member WHERE lease_until <= ?1")?
-        .execute([now])?;
+    tx.prepare_cached("DELETE FROM es_member WHERE lease_until <= ?1 OR lease_until > ?1 + ?2")?
+        .execute([now, span(TTL_MAX)])?;
     let mut live = tx.prepare_cached("SELECT process FROM es_member WHERE name = ?1 ORDER BY process")?;
     let live = live
         .query_map([name], |row| row::id(row, 0))?
@@ -131,7 +131,14 @@ fn claim(tx: &Connection, ask: &Claim) -> rusqlite::Result<Result<Vec<Claimed>>>
     let now = micros();
     let mut claim = tx.prepare_cached(CLAIM)?;
     let claimed = claim.query_map(
-        params![ask.name, &ask.owner.as_bytes()[..], now + span(ask.ttl), now, ask.most],
+        params![
+            ask.name,
+            &ask.owner.as_bytes()[..],
+            now + span(ask.ttl),
+            now,
+            ask.most,
+            span(TTL_MAX)
+        ],
         |row| {
             let lease = Lease {
                 name: ask.name.clone(),

@@ -16,7 +16,7 @@ use sqlx::SqlitePool;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{crew::Crew, failure, file::File, read, write};
+use super::{crew::Crew, failure, file::File, presence::Presence, read, write};
 use crate::{
     Anchor, Position, Receipt, Result,
     backend::{Log, Page, Query, Turn, micros},
@@ -38,6 +38,7 @@ pub(crate) struct SqliteLog {
     contended: Arc<AtomicBool>,
     /// The store's own pool, where it was not given one.
     pool: Option<SqlitePool>,
+    presence: Option<Presence>,
 }
 
 impl SqliteLog {
@@ -49,6 +50,13 @@ impl SqliteLog {
             readers,
             contended: Arc::default(),
             pool: None,
+            presence: None,
+        }
+    }
+    pub(super) fn present(self, presence: Presence) -> Self {
+        Self {
+            presence: Some(presence),
+            ..self
         }
     }
     pub(super) fn owning(self, pool: SqlitePool) -> Self {
@@ -137,6 +145,9 @@ impl Log for SqliteLog {
     }
     fn ring(&self) {
         self.file.bell().ring();
+    }
+    fn alone_since(&self) -> Option<Timestamp> {
+        self.presence.as_ref()?.alone_since
     }
     fn now(&self) -> Timestamp {
         Timestamp::from_microsecond(micros()).unwrap_or(Timestamp::MAX)

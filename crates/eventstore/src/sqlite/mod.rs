@@ -11,6 +11,7 @@ mod file;
 mod join;
 mod log;
 mod open;
+mod presence;
 mod read;
 mod row;
 mod schema;

@@ -14,7 +14,14 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{crew::Crew, failure, file::File, log::SqliteLog, schema};
+use super::{
+    crew::Crew,
+    failure,
+    file::File,
+    log::SqliteLog,
+    presence::{Absent, Presence},
+    schema,
+};
 use crate::{AnyPool, Error, EventStore, Position, Result};
 
 /// How long a writer waits for other processes, in tries of a millisecond: short ones, because who tries more often than
@@ -95,11 +102,15 @@ fn open_now(path: &Path, create: bool) -> Result<(SqliteLog, PathBuf)> {
         let mut writer = writer(path, create)?;
         let id = schema::migrate(&mut writer)?;
         let path = path.canonicalize()?;
+        let presence = Presence::take(&path, &writer)?;
         let readers = (0..READERS)
             .map(|_| reader(&path))
             .collect::<rusqlite::Result<Vec<_>>>()?;
         let head = writer.query_row("SELECT coalesce(max(pos), 0) FROM es_event", [], |row| row.get(0))?;
-        Ok((threads(id, &path, writer, readers, Position(head))?, path))
+        Ok((
+            threads(id, &path, writer, readers, Position(head))?.present(presence),
+            path,
+        ))
     };
     opened().map_err(|failed| match failed {
         Failed::Sqlite(error) if failure::is_busy(&error) => failure::of(error),
@@ -118,6 +129,14 @@ enum Failed {
 impl From<rusqlite::Error> for Failed {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
+    }
+}
+impl From<Absent> for Failed {
+    fn from(absent: Absent) -> Self {
+        match absent {
+            Absent::Io(error) => Self::Io(error),
+            Absent::Sqlite(error) => Self::Sqlite(error),
+        }
     }
 }
 impl From<std::io::Error> for Failed {

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::{
     Lease, Position, Recorded, Result,
-    backend::{Backend, Query},
+    backend::{Backend, Query, TTL_MAX},
 };
 
 pub(crate) use divergence::rewind;
@@ -111,10 +111,11 @@ impl Subscription {
             ..self
         }
     }
-    /// How long a process may be silent before another takes over its shards; 10 s by default, at least 30 ms.
+    /// How long a process may be silent before another takes over its shards; 10 s by default, at least
+    /// 30 ms and at most 5 minutes.
     pub fn lease(self, ttl: Duration) -> Self {
         Self {
-            ttl: ttl.max(Duration::from_millis(30)),
+            ttl: ttl.clamp(Duration::from_millis(30), TTL_MAX),
             ..self
         }
     }

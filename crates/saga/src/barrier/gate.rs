@@ -298,6 +298,7 @@ impl Gate {
         let answered = loop {
             let renewal = self.after(LEASE / 3);
             tokio::select! {
+                biased;
                 answered = &mut run => break answered,
                 () = self.store.sleep_until(renewal) => self.renew(row, Some(LEASE)).await,
             }
@@ -356,7 +357,8 @@ impl Gate {
     fn is_held(&self, row: &Row, now: Timestamp) -> Option<Duration> {
         let until = row.lease_until.filter(|_| row.owner != Some(self.owner))?;
         let left = Duration::try_from(until.duration_since(now)).ok()?;
-        (!left.is_zero()).then_some(left.min(BUSY))
+        // A lease that seems to last longer was written before the clock was set back.
+        (!left.is_zero() && left <= LEASE).then_some(left.min(BUSY))
     }
     fn after(&self, wait: Duration) -> Timestamp {
         let now = self.store.now();

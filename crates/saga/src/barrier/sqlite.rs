@@ -55,6 +55,9 @@ const SWEEP: &str = "\
 DELETE FROM saga_barrier WHERE (effect_id, phase) IN
   (SELECT effect_id, phase FROM saga_barrier WHERE first_asked < $1 AND state <> 'started' LIMIT $2)";
 
+/// Whoever was at these effects is dead: the next ask goes on at once.
+const ABANDON: &str = "UPDATE saga_barrier SET lease_until = NULL WHERE state = 'started' AND updated_at < $1";
+
 pub(crate) struct SqliteBarrier {
     store: EventStore<Sqlite>,
 }
@@ -70,6 +73,10 @@ impl Barrier for SqliteBarrier {
         Box::pin(async {
             let mut tx = self.store.begin().await?;
             sqlx::raw_sql(MIGRATIONS).execute(&mut *tx).await.map_err(database)?;
+            if let Some(alone_since) = self.store.alone_since() {
+                let abandon = sqlx::query(ABANDON).bind(alone_since.as_microsecond());
+                abandon.execute(&mut *tx).await.map_err(database)?;
+            }
             Ok(tx.commit().await?)
         })
     }
