@@ -1,0 +1,400 @@
+//! One schedule: a seed's choice of sagas and troubles, then calm, then the books.
+
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    ops::AddAssign,
+    sync::{Arc, Mutex, Once},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use sagamill::{
+    bus::memory::{Faults as BusFaults, Memory as Broker},
+    eventstore::{Fault, Memory},
+};
+use tokio::time::Instant;
+
+use crate::{
+    history::{self, End, History},
+    node::{Kind, Node, Site},
+    world::{FINAL, PANIC, Plan, UNDOABLE, World},
+};
+
+/// What happened in schedules, so that a simulation that did nothing is told.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) fingerprint: String,
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Tally {
+    fn count(&mut self, what: &'static str, n: usize) {
+        *self.counts.entry(what).or_default() += n as u64;
+    }
+    pub(crate) fn print(&self) {
+        for (what, n) in &self.counts {
+            println!("  {what}: {n}");
+        }
+    }
+    /// A fault that never struck has tested nothing.
+    pub(crate) fn assert_that_something_happened(&self, schedules: u64) {
+        if schedules < 50 {
+            return;
+        }
+        for what in [
+            "completed",
+            "compensated",
+            "crashes",
+            "clock jumps",
+            "flushes that failed",
+            "flushes that lied",
+            "undone effects",
+        ] {
+            assert!(
+                self.counts.get(what).is_some_and(|n| *n > 0),
+                "no {what} in {schedules} schedules"
+            );
+        }
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        for (what, n) in other.counts {
+            self.count(what, n as usize);
+        }
+    }
+}
+
+/// How long a schedule makes trouble, and how long after that all sagas must have ended, in virtual time.
+const TROUBLE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(4 * 3_600);
+
+/// Plays the schedule of a seed. Panics with the seed and what is broken.
+pub(crate) fn run(seed: u64) -> Tally {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let (tally, broken) = quietly(|| runtime.block_on(async { Schedule::new(seed).play().await }));
+    assert!(
+        broken.is_empty(),
+        "SAGAMILL_SEED={seed} breaks {} promises:\n{}\n{}",
+        broken.len(),
+        broken.join("\n"),
+        tally.fingerprint
+    );
+    tally
+}
+
+/// Handlers panic on purpose in here: only the schedule's own panics are worth a word.
+fn quietly<T>(work: impl FnOnce() -> T) -> T {
+    thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let loud = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let on_purpose = panic.payload_as_str() == Some(PANIC);
+            if !(QUIET.get() && on_purpose) {
+                loud(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let done = work();
+    QUIET.set(false);
+    done
+}
+
+struct Schedule {
+    dice: SmallRng,
+    site: Site,
+    nodes: Vec<Node>,
+    /// When a node that was killed comes back.
+    down: Vec<(Instant, Kind)>,
+    plans: Vec<Plan>,
+    faults: Arc<Mutex<Faults>>,
+    tally: Tally,
+}
+
+/// How often flushes fail and lie, and how often they did.
+#[derive(Default)]
+struct Faults {
+    on: bool,
+    refused: usize,
+    lied: usize,
+}
+
+const KINDS: [Kind; 5] = [
+    Kind::Coordinator,
+    Kind::Coordinator,
+    Kind::Stock,
+    Kind::Money,
+    Kind::Parcel,
+];
+
+impl Schedule {
+    fn new(seed: u64) -> Self {
+        let mut dice = SmallRng::seed_from_u64(seed);
+        let epoch = Timestamp::from_second(1_800_000_000).expect("a time");
+        let logs = std::array::from_fn(|_| Memory::starting_at(epoch));
+        let faults = Arc::new(Mutex::new(Faults {
+            on: true,
+            ..Faults::default()
+        }));
+        for (n, log) in logs.iter().enumerate() {
+            log.on_flush(decide(faults.clone(), dice.random::<u64>() ^ n as u64));
+        }
+        let site = Site {
+            world: World::new(seed),
+            broker: troubled_broker(dice.random()),
+            logs,
+        };
+        let nodes = KINDS.iter().map(|kind| Node::start(*kind, &site)).collect();
+        let plans = (0..dice.random_range(2..6))
+            .map(|number| plan(number, &mut dice))
+            .collect();
+        Self {
+            dice,
+            site,
+            nodes,
+            down: Vec::new(),
+            plans,
+            faults,
+            tally: Tally::default(),
+        }
+    }
+
+    async fn play(mut self) -> (Tally, Vec<String>) {
+        let mut broken = Vec::new();
+        let end = Instant::now() + TROUBLE;
+        let mut waiting: Vec<u32> = self.plans.iter().map(|plan| plan.number).rev().collect();
+        while Instant::now() < end {
+            self.pause(20..900).await;
+            self.bring_back(false);
+            match self.dice.random_range(0..10) {
+                0..4 => self.start(&mut waiting),
+                4..6 => self.kill_one(),
+                6 => self.kill_all(),
+                7 => self.jump(),
+                8 if self.dice.random_ratio(1, 4) => self.cancel(),
+                _ => {}
+            }
+            broken.extend(self.nodes.iter_mut().filter_map(Node::broken));
+        }
+        self.calm(&mut waiting);
+        let histories = self.wait_for_ends().await;
+        self.judge(&histories, &mut broken);
+        (self.tally, broken)
+    }
+
+    async fn pause(&mut self, millis: std::ops::Range<u64>) {
+        tokio::time::sleep(Duration::from_millis(self.dice.random_range(millis))).await;
+    }
+
+    /// Starts the next saga, now and then on both coordinators at once; a start that fails is tried again later.
+    fn start(&mut self, waiting: &mut Vec<u32>) {
+        let coordinators = self.coordinators();
+        let Some(number) = waiting.pop_if(|_| !coordinators.is_empty()) else {
+            return;
+        };
+        let plan = self.plans[number as usize].clone();
+        let twice = self.dice.random_ratio(1, 3);
+        for sagas in coordinators.into_iter().take(1 + usize::from(twice)) {
+            let plan = plan.clone();
+            tokio::spawn(async move {
+                while sagas.start(key(plan.number), plan.clone()).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+            });
+        }
+    }
+
+    fn coordinators(&self) -> Vec<sagamill::saga::Sagas<Plan>> {
+        let running = self.nodes.iter().filter(|node| node.kind == Kind::Coordinator);
+        running
+            .filter_map(|node| node.sagas.lock().expect("invariant: no panic under this lock").clone())
+            .collect()
+    }
+
+    fn kill_one(&mut self) {
+        if self.nodes.is_empty() {
+            return;
+        }
+        let node = self.nodes.remove(self.dice.random_range(0..self.nodes.len()));
+        let back = Instant::now() + Duration::from_millis(self.dice.random_range(1..15_000));
+        self.down.push((back, node.kind));
+        self.tally.count("crashes", 1);
+    }
+
+    /// Everything dies, the broker too, and what it held in memory.
+    fn kill_all(&mut self) {
+        if !self.dice.random_ratio(1, 3) {
+            return;
+        }
+        self.tally.count("crashes", self.nodes.len());
+        self.tally.count("crashes of all", 1);
+        self.down
+            .extend(self.nodes.drain(..).map(|node| (Instant::now(), node.kind)));
+        self.site.broker = troubled_broker(self.dice.random());
+        let back = Instant::now() + Duration::from_millis(self.dice.random_range(1..3_000));
+        for (when, _) in &mut self.down {
+            *when = back;
+        }
+    }
+
+    fn bring_back(&mut self, all: bool) {
+        let now = Instant::now();
+        let (back, down) = self.down.drain(..).partition(|(when, _)| all || *when <= now);
+        self.down = down;
+        let back: Vec<(Instant, Kind)> = back;
+        self.nodes
+            .extend(back.into_iter().map(|(_, kind)| Node::start(kind, &self.site)));
+    }
+
+    fn jump(&mut self) {
+        let by = SignedDuration::from_secs(self.dice.random_range(-3_600..3_600));
+        let log = self.dice.random_range(0..self.site.logs.len());
+        self.site.logs[log].jump(by);
+        self.tally.count("clock jumps", 1);
+    }
+
+    fn cancel(&mut self) {
+        let number = self.dice.random_range(0..self.plans.len()) as u32;
+        if let Some(sagas) = self.coordinators().into_iter().next() {
+            self.tally.count("cancels", 1);
+            tokio::spawn(async move {
+                if let Ok(saga) = sagas.get(key(number)).await {
+                    let _ = saga.cancel("the schedule says so").await;
+                }
+            });
+        }
+    }
+
+    /// No more trouble: everybody is there, and those not started yet are.
+    fn calm(&mut self, waiting: &mut Vec<u32>) {
+        self.site.world.calm();
+        self.site.broker.calm();
+        self.faults.lock().expect("invariant: no panic under this lock").on = false;
+        self.bring_back(true);
+        while !waiting.is_empty() {
+            self.start(waiting);
+        }
+    }
+
+    async fn wait_for_ends(&mut self) -> Vec<History> {
+        let store = self.site.logs[0].open();
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let mut histories = Vec::new();
+            for plan in &self.plans {
+                histories.push(history::read(&store, &key(plan.number)).await);
+            }
+            let ended = |history: &History| matches!(history.end(), End::Completed | End::Compensated);
+            if histories.iter().all(ended) || Instant::now() > end {
+                return histories;
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+    }
+
+    fn judge(&mut self, histories: &[History], broken: &mut Vec<String>) {
+        let books = self.site.world.books();
+        broken.extend(books.broken.iter().cloned());
+        for (plan, history) in self.plans.iter().zip(histories) {
+            history.check(&books, plan.number, broken);
+            let end = match history.end() {
+                End::Completed => "completed",
+                End::Compensated => "compensated",
+                End::Running | End::Parked => {
+                    broken.push(format!(
+                        "saga {} is {:?} after {PATIENCE:?} of calm",
+                        history.key,
+                        history.end()
+                    ));
+                    "not ended"
+                }
+            };
+            self.tally.count(end, 1);
+            if end == "completed" && plan.rejected_at.is_some() {
+                broken.push(format!(
+                    "saga {} completed although {:?} says no",
+                    history.key, plan.rejected_at
+                ));
+            }
+            self.tally.count("events", history.len());
+        }
+        self.tally.count(
+            "undone effects",
+            books.effects.values().filter(|effect| effect.acts == "AC").count(),
+        );
+        let faults = self.faults.lock().expect("invariant: no panic under this lock");
+        self.tally.count("flushes that failed", faults.refused);
+        self.tally.count("flushes that lied", faults.lied);
+        self.tally.count("sagas", histories.len());
+        self.tally.fingerprint = histories
+            .iter()
+            .map(History::fingerprint)
+            .collect::<Vec<_>>()
+            .join("\n");
+    }
+}
+
+fn key(number: u32) -> String {
+    format!("order-{number}")
+}
+
+fn plan(number: u32, dice: &mut SmallRng) -> Plan {
+    let steps: Vec<&str> = UNDOABLE.into_iter().chain(FINAL.into_iter().take(1)).collect();
+    let rejected_at = dice
+        .random_ratio(1, 2)
+        .then(|| steps[dice.random_range(0..steps.len())].to_owned());
+    Plan {
+        number,
+        rejected_at,
+        replies: Vec::new(),
+    }
+}
+
+fn troubled_broker(seed: u64) -> Broker {
+    let broker = Broker::new();
+    let faults = BusFaults::seeded(seed)
+        .duplicate(0.1)
+        .delay(0.1, Duration::from_secs(4))
+        .reorder(0.2);
+    broker.inject(
+        faults
+            .lose_ack(0.05, Duration::from_secs(3))
+            .refuse(0.05)
+            .unconfirmed(0.03),
+    );
+    broker
+}
+
+/// Two flushes in a hundred fail, two more lie.
+fn decide(faults: Arc<Mutex<Faults>>, seed: u64) -> impl FnMut(usize) -> Fault + Send {
+    let mut dice = SmallRng::seed_from_u64(seed);
+    move |_| {
+        let mut faults = faults.lock().expect("invariant: no panic under this lock");
+        let roll = dice.random_range(0..100);
+        match roll {
+            _ if !faults.on => Fault::None,
+            0 | 1 => {
+                faults.refused += 1;
+                Fault::Refused
+            }
+            2 => {
+                faults.lied += 1;
+                Fault::LostBefore
+            }
+            3 => {
+                faults.lied += 1;
+                Fault::LostAfter
+            }
+            _ => Fault::None,
+        }
+    }
+}
