@@ -37,7 +37,7 @@ pub(crate) fn check(data: &Path) -> usize {
                 _ => wrong.push(format!("{order} is {:?}: {:?}", summary.state, summary.reason)),
             }
         }
-        check_orders(data, &sagas, &mut wrong).await;
+        check_orders(data, &sagas, &completed, &mut wrong).await;
         check_stock(data, &completed, &mut wrong).await;
         check_money(data, &completed, &mut wrong).await;
         check_shipments(data, &completed, &mut wrong).await;
@@ -72,12 +72,17 @@ async fn sagas(data: &Path) -> BTreeMap<String, Summary> {
     sagas
 }
 
-/// Every order has its saga, and shows its end.
-async fn check_orders(data: &Path, sagas: &BTreeMap<String, Summary>, wrong: &mut Vec<String>) {
-    let rows = rows(data, "order.db", "select id, status from orders").await;
-    let orders: BTreeMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    for order in orders.keys().filter(|order| !sagas.contains_key(*order)) {
-        wrong.push(format!("{order} has no saga"));
+/// Every order has its saga, and is confirmed where that is completed.
+async fn check_orders(data: &Path, sagas: &BTreeMap<String, Summary>, completed: &BTreeSet<String>, wrong: &mut Vec<String>) {
+    let rows = rows(data, "order.db", "select 'order-' || number, confirmed_at is not null from orders").await;
+    let orders: BTreeMap<String, bool> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    for (order, confirmed) in &orders {
+        if !sagas.contains_key(order) {
+            wrong.push(format!("{order} has no saga"));
+        }
+        if *confirmed != completed.contains(order) {
+            wrong.push(format!("{order} is {}confirmed", if *confirmed { "" } else { "not " }));
+        }
     }
     for saga in sagas.keys().filter(|saga| !orders.contains_key(*saga)) {
         wrong.push(format!("{saga} has no order"));
