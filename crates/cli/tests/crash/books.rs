@@ -73,8 +73,18 @@ async fn sagas(data: &Path) -> BTreeMap<String, Summary> {
 }
 
 /// Every order has its saga, and is confirmed where that is completed.
-async fn check_orders(data: &Path, sagas: &BTreeMap<String, Summary>, completed: &BTreeSet<String>, wrong: &mut Vec<String>) {
-    let rows = rows(data, "order.db", "select 'order-' || number, confirmed_at is not null from orders").await;
+async fn check_orders(
+    data: &Path,
+    sagas: &BTreeMap<String, Summary>,
+    completed: &BTreeSet<String>,
+    wrong: &mut Vec<String>,
+) {
+    let rows = rows(
+        data,
+        "order.db",
+        "select 'order-' || number, confirmed_at is not null from orders",
+    )
+    .await;
     let orders: BTreeMap<String, bool> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     for (order, confirmed) in &orders {
         if !sagas.contains_key(order) {

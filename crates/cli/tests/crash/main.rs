@@ -37,6 +37,8 @@ const POINTS: &[(&str, u32)] = &[
     ("saga.settle.after", 60),
     ("participant.effect.before", 30),
     ("participant.effect.after", 30),
+    ("participant.undo.before", 8),
+    ("participant.undo.after", 8),
     ("participant.commit.before", 40),
     ("participant.commit.after", 40),
     ("participant.settle.before", 40),

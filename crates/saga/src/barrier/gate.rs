@@ -28,7 +28,22 @@ const CONCLUDE_PAUSE: Duration = Duration::from_millis(50);
 /// The names at which a test may kill the process: around a handler, and around the commit after it.
 pub(crate) struct KillPoints {
     pub(crate) effect: [&'static str; 2],
+    pub(crate) undo: [&'static str; 2],
     pub(crate) commit: [&'static str; 2],
+}
+
+impl KillPoints {
+    /// Around the handler that is given this: an undo is given what its action replied.
+    fn around(&self, given: &Given) -> [&'static str; 2] {
+        if given.reply.is_some() { self.undo } else { self.effect }
+    }
+}
+
+/// A test may kill the process here.
+fn pass_by(point: &'static str) {
+    // Without the feature the macro is nothing, and does not even look at the name.
+    let _ = point;
+    fail::fail_point!(point);
 }
 
 /// The one way to an effect.
@@ -270,9 +285,10 @@ impl Gate {
         passage.before_handler().await?;
         let slot = Slot::default();
         let lent = passage.lend().map(|transaction| slot.put(transaction)).is_some();
-        fail::fail_point!(self.points.effect[0]);
+        let [before, after] = self.points.around(&given);
+        pass_by(before);
         let answered = handler.run(given, slot.clone()).await.map_err(Stop::Handler)?;
-        fail::fail_point!(self.points.effect[1]);
+        pass_by(after);
         if lent {
             let kept = "the handler has kept its transaction: `Tx` must be dropped when it returns";
             passage.take_back(slot.take().ok_or_else(|| Stop::Handler(HandlerError::permanent(kept).into()))?)?;
@@ -293,7 +309,8 @@ impl Gate {
         _entered: Entered,
     ) -> Result<Answered, Stop> {
         let called = given.called.clone();
-        fail::fail_point!(self.points.effect[0]);
+        let [before, after] = self.points.around(&given);
+        pass_by(before);
         let mut run = handler.run(given, Slot::default());
         let answered = loop {
             let renewal = self.after(LEASE / 3);
@@ -303,7 +320,7 @@ impl Gate {
                 () = self.store.sleep_until(renewal) => self.renew(row, Some(LEASE)).await,
             }
         };
-        fail::fail_point!(self.points.effect[1]);
+        pass_by(after);
         match answered {
             Ok(answered) => Ok(answered),
             Err(error) => {
@@ -388,9 +405,9 @@ impl Gate {
         if let Some(reply) = ask.reply(&verdict) {
             passage.stage(ask.effect, reply).await?;
         }
-        fail::fail_point!(self.points.commit[0]);
+        pass_by(self.points.commit[0]);
         passage.commit().await?;
-        fail::fail_point!(self.points.commit[1]);
+        pass_by(self.points.commit[1]);
         Ok(verdict)
     }
 }

@@ -28,6 +28,7 @@ use work::Worker;
 
 const POINTS: KillPoints = KillPoints {
     effect: ["local.effect.before", "local.effect.after"],
+    undo: ["local.undo.before", "local.undo.after"],
     commit: ["local.commit.before", "local.commit.after"],
 };
 /// Most replies to one definition that are handled at the same time.
