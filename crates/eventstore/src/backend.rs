@@ -55,13 +55,15 @@ pub(crate) trait Log: Send + Sync + 'static {
 #[derive(Debug, Default)]
 pub(crate) struct Turn(#[expect(dead_code, reason = "it is held for its drop")] Option<OwnedMutexGuard<()>>);
 
+#[cfg(feature = "sqlite")]
 impl Turn {
     pub(crate) fn of(queue: OwnedMutexGuard<()>) -> Self {
         Self(Some(queue))
     }
 }
 
-/// The system's time, in whole microseconds since 1970, as logs keep it.
+/// The system's time, in whole microseconds since 1970, as logs in a database keep it.
+#[cfg(feature = "sqlite")]
 pub(crate) fn micros() -> i64 {
     Timestamp::now().as_microsecond()
 }

@@ -14,6 +14,7 @@ mod memory;
 mod metric_definitions;
 mod read;
 mod relay;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod store;
 mod subscription;
@@ -30,6 +31,7 @@ pub use memory::{Fault, Memory};
 pub use read::Read;
 pub use relay::Relay;
 pub use sagamill_bus::{Event, Key};
+#[cfg(feature = "sqlite")]
 pub use sqlite::{Dialect, Migration, migrations};
 pub use store::{AnyDatabase, AnyPool, Database, EventStore, InTransaction};
 pub use subscription::{Feed, From, Progress, ShardBy, Signal, Subscription};

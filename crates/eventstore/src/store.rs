@@ -38,6 +38,7 @@ pub trait Database: Send + Sync + 'static {
     /// What it means that a statement failed, or that a commit did.
     fn error(error: sqlx::Error, committing: bool) -> Error;
 }
+#[cfg(feature = "sqlite")]
 impl Database for sqlx::Sqlite {
     type Sqlx = Self;
     fn pool(database: &AnyPool) -> Option<&sqlx::Pool<Self>> {
@@ -67,6 +68,7 @@ pub enum AnyPool {
     /// There is none: the log is in this process's memory.
     Memory,
     /// A SQLite file.
+    #[cfg(feature = "sqlite")]
     Sqlite(sqlx::SqlitePool),
 }
 
@@ -129,7 +131,13 @@ impl EventStore {
     pub async fn connect(url: &str) -> Result<Self> {
         match url.split_once(':').map_or(url, |(scheme, _)| scheme) {
             "memory" => Ok(Self::memory()),
+            #[cfg(feature = "sqlite")]
             "sqlite" => crate::sqlite::connect(url).await,
+            #[cfg(not(feature = "sqlite"))]
+            "sqlite" => Err(Error::FeatureOff {
+                scheme: "sqlite".to_owned(),
+                feature: "sqlite",
+            }),
             "postgres" | "postgresql" => Err(Error::FeatureOff {
                 scheme: "postgres".to_owned(),
                 feature: "postgres",
@@ -228,10 +236,7 @@ impl<D> EventStore<D> {
             expected: Expected::Any,
             events,
         };
-        match sqlite(tx.connection()) {
-            Some(connection) => Box::pin(crate::sqlite::stage(connection, append)),
-            None => Box::pin(std::future::ready(Err(cannot_join()))),
-        }
+        join(tx.connection(), append, Join::Staged)
     }
     /// Appends in the caller's transaction, which fails if the stream is not as expected. For low rates.
     ///
@@ -250,10 +255,7 @@ impl<D> EventStore<D> {
             expected,
             events: events.into_iter().collect(),
         };
-        match sqlite(tx.connection()) {
-            Some(connection) => Box::pin(crate::sqlite::append(connection, append)),
-            None => Box::pin(std::future::ready(Err(cannot_join()))),
-        }
+        join(tx.connection(), append, Join::Checked)
     }
     /// Says that a transaction with staged events has been committed by other means than
     /// [`Transaction::commit`](crate::Transaction::commit): readers of this process look at once.
@@ -364,12 +366,29 @@ impl<D> EventStore<D> {
     }
 }
 
-fn sqlite(connection: &mut (dyn Any + Send)) -> Option<&mut sqlx::SqliteConnection> {
-    connection.downcast_mut()
+/// How events join a caller's transaction.
+#[derive(Clone, Copy)]
+enum Join {
+    Staged,
+    Checked,
 }
 
-fn cannot_join() -> Error {
-    Error::Invalid {
-        what: "a log can be joined only in a transaction on the database that holds it".to_owned(),
+#[cfg_attr(
+    not(feature = "sqlite"),
+    expect(
+        unused_variables,
+        clippy::needless_pass_by_value,
+        reason = "no database can be joined in this build"
+    )
+)]
+fn join(connection: &mut (dyn Any + Send), append: Append, how: Join) -> BoxFuture<'_, Result<()>> {
+    #[cfg(feature = "sqlite")]
+    if let Some(connection) = connection.downcast_mut() {
+        return match how {
+            Join::Staged => Box::pin(crate::sqlite::stage(connection, append)),
+            Join::Checked => Box::pin(crate::sqlite::append(connection, append)),
+        };
     }
+    let what = "a log can be joined only in a transaction on the database that holds it".to_owned();
+    Box::pin(std::future::ready(Err(Error::Invalid { what })))
 }

@@ -1,6 +1,7 @@
 //! Appending and reading.
 
 pub mod appending;
+#[cfg(feature = "sqlite")]
 pub mod joining;
 pub mod reading;
 pub mod repeating;

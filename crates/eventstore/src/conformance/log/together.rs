@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use uuid::Uuid;
 
 use crate::{
-    Batch, Error, EventStore, Expected, Guard, NewEvent, Position, Receipt, Recorded, Result, StreamId, Version,
+    Batch, Error, EventStore, Expected, Guard, Position, Receipt, Recorded, Result, StreamId, Version,
     conformance::{Subject, append, everything, noted},
 };
 
@@ -74,6 +74,7 @@ async fn write(store: EventStore, mut random: SmallRng) -> Book {
                     Err(_) => book.doubtful.extend(ids),
                 }
             }
+            #[cfg(feature = "sqlite")]
             2..6 if store.on::<sqlx::Sqlite>().is_some() => {
                 let roll_back = random.random_bool(0.4);
                 stage(&store, stream, events, roll_back).await;
@@ -92,7 +93,8 @@ async fn write(store: EventStore, mut random: SmallRng) -> Book {
     book
 }
 
-async fn stage(store: &EventStore, stream: String, events: Vec<NewEvent>, roll_back: bool) {
+#[cfg(feature = "sqlite")]
+async fn stage(store: &EventStore, stream: String, events: Vec<crate::NewEvent>, roll_back: bool) {
     let store = store.on::<sqlx::Sqlite>().unwrap();
     let mut tx = store.begin().await.unwrap();
     store.stage_in(&mut tx, stream, events).await.unwrap();
