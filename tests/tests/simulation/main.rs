@@ -5,6 +5,7 @@
 //! the same seed makes the same schedule; with `RUST_LOG` set it tells what it does.
 
 mod history;
+mod lost_tail;
 mod node;
 mod schedule;
 mod world;
@@ -35,4 +36,13 @@ fn a_seed_makes_the_same_schedule_again() {
         let (first, second) = (schedule::run(seed), schedule::run(seed));
         assert_eq!(first.fingerprint, second.fingerprint, "seed {seed} is not reproducible");
     }
+}
+
+#[test]
+fn a_lost_tail_is_never_passed_in_silence() {
+    let noticed = (0..60)
+        .filter(|seed| schedule::quietly(|| lost_tail::run(*seed)))
+        .count();
+    println!("simulation: {noticed} of 60 logs had lost what somebody had read, and said so");
+    assert!((10..60).contains(&noticed), "both kinds of loss have to be tried");
 }

@@ -35,7 +35,7 @@ pub(crate) struct Node {
     pub(crate) kind: Kind,
     /// Of a coordinator: how sagas are started. Set once it runs.
     pub(crate) sagas: Arc<Mutex<Option<Sagas<Plan>>>>,
-    tasks: JoinSet<()>,
+    tasks: JoinSet<String>,
 }
 
 impl Node {
@@ -50,12 +50,7 @@ impl Node {
                     .register(place_order())
                     .expect("the definition is well formed");
                 *sagas.lock().expect("invariant: no panic under this lock") = Some(started);
-                tasks.spawn(async move {
-                    coordinator
-                        .run(std::future::pending())
-                        .await
-                        .expect("it only ends by a kill")
-                });
+                tasks.spawn(async move { format!("{:?}", coordinator.run(std::future::pending()).await) });
             }
             Kind::Stock => {
                 let store = site.logs[1].open();
@@ -90,21 +85,16 @@ impl Node {
     /// Whether one of its tasks has ended, which none should but by a kill.
     pub(crate) fn broken(&mut self) -> Option<String> {
         match self.tasks.try_join_next()? {
-            Ok(()) => Some(format!("{:?} ended by itself", self.kind)),
+            Ok(said) => Some(format!("{:?} ended by itself: {said}", self.kind)),
             Err(ended) => Some(format!("{:?} ended by itself: {ended}", self.kind)),
         }
     }
 }
 
-fn serve(tasks: &mut JoinSet<()>, store: &EventStore, bus: &Bus, participant: Participant) {
+fn serve(tasks: &mut JoinSet<String>, store: &EventStore, bus: &Bus, participant: Participant) {
     let (relay, bus) = (Relay::new(store, bus), bus.clone());
-    tasks.spawn(async move {
-        participant
-            .run(&bus, std::future::pending())
-            .await
-            .expect("it only ends by a kill")
-    });
-    tasks.spawn(async move { relay.run(std::future::pending()).await.expect("it only ends by a kill") });
+    tasks.spawn(async move { format!("{:?}", participant.run(&bus, std::future::pending()).await) });
+    tasks.spawn(async move { format!("{:?}", relay.run(std::future::pending()).await) });
 }
 
 type Said = Result<Answer<u64, String>, HandlerError>;

@@ -91,7 +91,7 @@ pub(crate) fn run(seed: u64) -> Tally {
 }
 
 /// Handlers panic on purpose in here: only the schedule's own panics are worth a word.
-fn quietly<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn quietly<T>(work: impl FnOnce() -> T) -> T {
     thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
