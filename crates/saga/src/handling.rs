@@ -22,7 +22,10 @@ pub(crate) struct Handling<X> {
 
 impl<X> Clone for Handling<X> {
     fn clone(&self) -> Self {
-        Self { is_transactional: self.is_transactional, run: self.run.clone() }
+        Self {
+            is_transactional: self.is_transactional,
+            run: self.run.clone(),
+        }
     }
 }
 
@@ -92,7 +95,10 @@ impl<X: Context> Handling<X> {
     {
         let is_transactional = <Args::Extractors as Extract<X>>::TRANSACTION;
         let run = move |cx: X, given: Given| caught(run(cx, given));
-        Self { is_transactional, run: Arc::new(run) }
+        Self {
+            is_transactional,
+            run: Arc::new(run),
+        }
     }
 }
 
@@ -100,7 +106,12 @@ impl<X: Context> Handling<X> {
 pub(crate) fn caught(
     run: impl Future<Output = Result<Answered, BoxError>> + Send + 'static,
 ) -> BoxFuture<'static, Result<Answered, BoxError>> {
-    Box::pin(async move { AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(&*panic))) })
+    Box::pin(async move {
+        AssertUnwindSafe(run)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|panic| Err(panicked(&*panic)))
+    })
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> BoxError {
@@ -108,7 +119,10 @@ fn panicked(panic: &(dyn Any + Send)) -> BoxError {
         let missing = format!("the handler takes `State<{name}>`, which `.with_state(..)` was not given");
         return HandlerError::permanent(missing).into();
     }
-    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let said = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     format!("the handler panicked: {}", said.unwrap_or("without a message")).into()
 }
 
@@ -120,5 +134,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BoxError> {
 }
 fn encode<T: Serialize>(value: &T) -> Result<Bytes, BoxError> {
     // What cannot be written now cannot be written later: no reason to try again.
-    serde_json::to_vec(value).map(Bytes::from).map_err(|error| HandlerError::permanent(error).into())
+    serde_json::to_vec(value)
+        .map(Bytes::from)
+        .map_err(|error| HandlerError::permanent(error).into())
 }

@@ -1,6 +1,5 @@
 //! Sagas: transactions over several services that complete or are undone step by step.
 
-#![allow(dead_code, clippy::todo, missing_docs, missing_debug_implementations, reason = "being built")]
 mod barrier;
 mod command;
 mod coordinator;

@@ -36,7 +36,9 @@ impl Context for LocalContext {
 impl<T: Clone + Send + Sync + 'static> Provides<T> for LocalContext {
     fn provide(&self) -> T {
         // Not a panic, which would be on the screen: it ends in a problem of the definition, or in a parked saga.
-        self.states.get().unwrap_or_else(|| resume_unwind(Box::new(MissingState(type_name::<T>()))))
+        self.states
+            .get()
+            .unwrap_or_else(|| resume_unwind(Box::new(MissingState(type_name::<T>()))))
     }
 }
 impl FromContext<LocalContext> for SagaContext {
@@ -90,7 +92,12 @@ impl Effect for LocalEffect {
             .header(wire::KEY, saga.key.clone())
             .header(wire::STEP, saga.step.clone())
             .header(wire::EFFECT, saga.effect.to_string());
-        let cx = LocalContext { message, saga, states: self.states.clone(), slot };
+        let cx = LocalContext {
+            message,
+            saga,
+            states: self.states.clone(),
+            slot,
+        };
         given.called.set();
         // An undo is given its step's reply, a step the saga's state.
         let run = self.function.run(cx, given.reply.unwrap_or(given.command));

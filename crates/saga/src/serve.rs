@@ -78,7 +78,9 @@ pub(crate) async fn join(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
 
 /// Waits so long, by the log's clock.
 pub(crate) async fn wait(store: &EventStore, time: Duration) {
-    let due = store.now().checked_add(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX));
+    let due = store
+        .now()
+        .checked_add(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX));
     store.sleep_until(due.unwrap_or(jiff::Timestamp::MAX)).await;
 }
 

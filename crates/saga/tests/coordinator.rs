@@ -1,4 +1,5 @@
 //! The coordinator over the log in memory: by local steps, and by participants on the bus.
+#![allow(clippy::unwrap_used, reason = "tests")]
 mod shop;
 
 use sagamill_bus::Bus;
@@ -14,7 +15,9 @@ async fn local_steps_run_in_order_and_cost_four_events() {
     let running = Running::coordinator(&coordinator);
     let saga = orders.start("a", order("tea", 450)).await.unwrap();
     let outcome = saga.outcome().await.unwrap();
-    let Outcome::Completed(state) = outcome else { panic!("{outcome:?}") };
+    let Outcome::Completed(state) = outcome else {
+        panic!("{outcome:?}")
+    };
     assert_eq!(state.reservation, 7);
     assert_eq!(world.of("a"), ["reserve", "charge", "ship"]);
     assert_eq!(store.head().await.unwrap().position.0, 4);
@@ -27,7 +30,13 @@ async fn a_rejected_pivot_undoes_what_was_done() {
     let coordinator = Coordinator::new(&store).with_state(world.clone());
     let orders = coordinator.register(locally()).unwrap();
     let running = Running::coordinator(&coordinator);
-    let outcome = orders.start("a", order("tea", 5_000)).await.unwrap().outcome().await.unwrap();
+    let outcome = orders
+        .start("a", order("tea", 5_000))
+        .await
+        .unwrap()
+        .outcome()
+        .await
+        .unwrap();
     assert!(matches!(outcome, Outcome::Compensated { .. }), "{outcome:?}");
     assert_eq!(world.of("a"), ["reserve", "release"]);
     running.end().await;
@@ -35,7 +44,12 @@ async fn a_rejected_pivot_undoes_what_was_done() {
 
 #[tokio::test(start_paused = true)]
 async fn steps_by_the_bus_complete_or_are_undone() {
-    let (store, theirs, world, bus) = (EventStore::memory(), EventStore::memory(), World::default(), Bus::memory());
+    let (store, theirs, world, bus) = (
+        EventStore::memory(),
+        EventStore::memory(),
+        World::default(),
+        Bus::memory(),
+    );
     let coordinator = Coordinator::new(&store).bus(bus.clone());
     let orders = coordinator.register(by_bus()).unwrap();
     let served = Running::participant(participants(&theirs, &world), &bus);
@@ -60,7 +74,12 @@ async fn a_key_starts_one_saga_and_another_input_is_refused() {
     let again = Coordinator::new(&store).register(locally()).unwrap();
     let starts = (0..8).map(|n| {
         let orders = if n % 2 == 0 { orders.clone() } else { again.clone() };
-        tokio::spawn(async move { orders.start("a", order("tea", 450)).await.map(|saga| saga.stream().to_owned()) })
+        tokio::spawn(async move {
+            orders
+                .start("a", order("tea", 450))
+                .await
+                .map(|saga| saga.stream().to_owned())
+        })
     });
     for start in starts.collect::<Vec<_>>() {
         assert_eq!(start.await.unwrap().unwrap(), "saga-locally/a");
@@ -76,6 +95,8 @@ async fn a_key_starts_one_saga_and_another_input_is_refused() {
 async fn steps_that_ask_need_a_bus() {
     let coordinator = Coordinator::new(&EventStore::memory());
     coordinator.register(by_bus()).unwrap();
-    let ran = tokio::time::timeout(secs(1), coordinator.run(std::future::pending())).await.unwrap();
+    let ran = tokio::time::timeout(secs(1), coordinator.run(std::future::pending()))
+        .await
+        .unwrap();
     assert!(matches!(ran, Err(Error::NoBus { .. })), "{ran:?}");
 }

@@ -1,4 +1,5 @@
 //! The coordinator in adversity: several of them, cut short, with caches behind the log, and time passing.
+#![allow(clippy::unwrap_used, reason = "tests")]
 mod shop;
 
 use std::{
@@ -9,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use sagamill_bus::Bus;
+use futures_util::StreamExt as _;
+use sagamill_bus::{Bus, Subscribe};
 use sagamill_eventstore::{Fault, Memory, Recorded};
 use sagamill_saga::prelude::*;
 use sagamill_saga::{Error, Sagas};
@@ -32,22 +34,53 @@ fn price(n: u32) -> u32 {
 
 /// What a saga's participants must have done in the end.
 fn expected(n: u32) -> Vec<&'static str> {
-    if n.is_multiple_of(3) { vec!["reserve", "release"] } else { vec!["reserve", "charge", "ship"] }
+    if n.is_multiple_of(3) {
+        vec!["reserve", "release"]
+    } else {
+        vec!["reserve", "charge", "ship"]
+    }
 }
 
-/// Without the reload before a decision to do nothing, replies that reach the coordinator that has not asked are lost, and
-/// these sagas wait for their steps' timeouts: far longer than this test allows.
+/// Hands on what a group of one bus gets to one of several others, chosen by chance, the same in each run.
+fn hand_on(from: &Bus, topic: &'static str, to: Vec<Bus>) -> tokio::task::JoinHandle<()> {
+    let (from, mut dice) = (from.clone(), 1_u32);
+    tokio::spawn(async move {
+        let mut deliveries = from.subscribe(Subscribe::new(topic, "switch")).await.unwrap();
+        while let Some(delivery) = deliveries.next().await {
+            let delivery = delivery.unwrap();
+            dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let bus = &to[(dice >> 16) as usize % to.len()];
+            while bus.publish_to(topic, [delivery.message.clone()]).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            delivery.ack().await.unwrap();
+        }
+    })
+}
+
+/// Each coordinator remembers sagas that the others take further. Without the reload before a decision to do nothing
+/// (`needs_reload`), replies that reach one that is behind are lost, and their sagas wait for the steps' timeouts: far longer
+/// than this test allows.
 #[tokio::test(start_paused = true)]
 async fn replies_may_reach_a_coordinator_that_is_behind() {
-    let (log, theirs, world, bus) = (Memory::new(), Memory::new(), World::default(), Bus::memory());
-    let served = Running::participant(participants(&theirs.open(), &world), &bus);
-    let coordinators: Vec<_> = (0..3).map(|_| Coordinator::new(&log.open()).bus(bus.clone())).collect();
+    let (log, theirs, world, middle) = (Memory::new(), Memory::new(), World::default(), Bus::memory());
+    let served = Running::participant(participants(&theirs.open(), &world), &middle);
+    let buses: Vec<_> = (0..3).map(|_| Bus::memory()).collect();
+    let mut switches = vec![hand_on(&middle, "by-bus.v1.replies", buses.clone())];
+    for bus in &buses {
+        for topic in ["stock.commands", "payment.commands", "shipping.commands"] {
+            switches.push(hand_on(bus, topic, vec![middle.clone()]));
+        }
+    }
+    let coordinators: Vec<_> = buses
+        .iter()
+        .map(|bus| Coordinator::new(&log.open()).bus(bus.clone()))
+        .collect();
     let sagas: Vec<Sagas<Order>> = coordinators.iter().map(|one| one.register(by_bus()).unwrap()).collect();
     let running: Vec<_> = coordinators.iter().map(Running::coordinator).collect();
     let began = tokio::time::Instant::now();
     let mut started = Vec::new();
     for n in 0..60 {
-        // Started by one; the replies are shared by all three.
         started.push(sagas[n as usize % 3].start(n, order("tea", price(n))).await.unwrap());
     }
     for saga in &started {
@@ -61,6 +94,7 @@ async fn replies_may_reach_a_coordinator_that_is_behind() {
     for one in running {
         one.end().await;
     }
+    switches.iter().for_each(tokio::task::JoinHandle::abort);
     served.end().await;
 }
 
@@ -109,7 +143,11 @@ async fn a_killed_coordinator_s_local_steps_are_taken_over() {
         let sagas = second.register(locally()).unwrap();
         let running = Running::coordinator(&second);
         let outcome = sagas.get("a").await.unwrap().outcome().await.unwrap();
-        assert_eq!(matches!(outcome, Outcome::Completed(_)), !cut.is_multiple_of(3), "{cut}: {outcome:?}");
+        assert_eq!(
+            matches!(outcome, Outcome::Completed(_)),
+            !cut.is_multiple_of(3),
+            "{cut}: {outcome:?}"
+        );
         // An idempotent step may be run again after a cut; what it is for is the same.
         let mut did = world.of("a");
         did.dedup();
@@ -140,12 +178,14 @@ async fn another_process_s_end_is_heard_of() {
 /// Three flushes of ten fail, each in its way, in an order that is the same in each run.
 fn flaky_log(log: &Memory, seed: u32) {
     let flushes = AtomicU32::new(seed);
-    log.on_flush(move |_| match flushes.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9) >> 16 & 0xFF {
-        0..25 => Fault::Refused,
-        25..50 => Fault::LostBefore,
-        50..75 => Fault::LostAfter,
-        _ => Fault::None,
-    });
+    log.on_flush(
+        move |_| match flushes.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9) >> 16 & 0xFF {
+            0..25 => Fault::Refused,
+            25..50 => Fault::LostBefore,
+            50..75 => Fault::LostAfter,
+            _ => Fault::None,
+        },
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -189,37 +229,56 @@ async fn reserve_once_it_is_up(
 }
 
 fn patient() -> Definition<Order> {
-    Saga::define("patient").step("reserve", local(reserve_once_it_is_up).no_undo()).build()
+    Saga::define("patient")
+        .step("reserve", local(reserve_once_it_is_up).no_undo())
+        .build()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failing_local_step_is_tried_again_with_growing_pauses() {
     let (log, world) = (Memory::new(), World::default());
-    let coordinator =
-        Coordinator::new(&log.open()).with_state(world.clone()).with_state(Arc::new(AtomicU32::new(12)));
+    let coordinator = Coordinator::new(&log.open())
+        .with_state(world.clone())
+        .with_state(Arc::new(AtomicU32::new(12)));
     let sagas = coordinator.register(patient()).unwrap();
     let running = Running::coordinator(&coordinator);
     let began = tokio::time::Instant::now();
     let saga = sagas.start("a", order("tea", 1)).await.unwrap();
     assert!(matches!(saga.outcome().await.unwrap(), Outcome::Completed(_)));
     assert_eq!(world.of("a").len(), 12);
-    assert!(began.elapsed() > secs(30) && began.elapsed() < secs(150), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() > secs(30) && began.elapsed() < secs(150),
+        "{:?}",
+        began.elapsed()
+    );
     running.end().await;
 }
 
 fn slow(timeout: Duration) -> Definition<Order> {
     let reserve = call(|order: &Order| Reserve { sku: order.sku.clone() });
-    Saga::define("slow").deadline(Duration::from_hours(2)).step("reserve", reserve.timeout(timeout).undo()).build()
+    Saga::define("slow")
+        .deadline(Duration::from_hours(2))
+        .step("reserve", reserve.timeout(timeout).undo())
+        .build()
 }
 
 /// Counts the requests of a step so far.
 async fn requests(log: &Memory) -> usize {
-    history(log, "saga-slow/a").await.iter().filter(|name| *name == "saga.step-requested").count()
+    history(log, "saga-slow/a")
+        .await
+        .iter()
+        .filter(|name| *name == "saga.step-requested")
+        .count()
 }
 
 #[tokio::test(start_paused = true)]
 async fn timers_near_and_far_fire_also_after_a_restart() {
-    for (timeout, restart) in [(secs(2), false), (secs(2), true), (secs(3_600), false), (secs(3_600), true)] {
+    for (timeout, restart) in [
+        (secs(2), false),
+        (secs(2), true),
+        (secs(3_600), false),
+        (secs(3_600), true),
+    ] {
         let (log, bus) = (Memory::new(), Bus::memory());
         let coordinator = Coordinator::new(&log.open()).bus(bus.clone());
         let sagas = coordinator.register(slow(timeout)).unwrap();
@@ -235,7 +294,10 @@ async fn timers_near_and_far_fire_also_after_a_restart() {
         }
         while requests(&log).await < 2 {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            assert!(began.elapsed() < timeout + secs(30), "the timer of {timeout:?} has not fired");
+            assert!(
+                began.elapsed() < timeout + secs(30),
+                "the timer of {timeout:?} has not fired"
+            );
         }
         assert!(began.elapsed() >= timeout, "{:?}", began.elapsed());
         running.end().await;
@@ -251,8 +313,18 @@ async fn a_deadline_undoes_what_waits_and_lets_the_checkpoint_pass_meanwhile() {
     let saga = sagas.start("a", order("tea", 1)).await.unwrap();
     tokio::time::sleep(secs(30)).await;
     let head = log.open().head().await.unwrap().position;
-    let behind: Vec<_> = log.open().checkpoints().await.unwrap().into_iter().filter(|c| c.name == "saga-work").collect();
-    assert!(behind.iter().any(|checkpoint| checkpoint.at.position >= head), "{behind:?}");
+    let behind: Vec<_> = log
+        .open()
+        .checkpoints()
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|c| c.name == "saga-work")
+        .collect();
+    assert!(
+        behind.iter().any(|checkpoint| checkpoint.at.position >= head),
+        "{behind:?}"
+    );
     tokio::time::sleep(Duration::from_hours(2)).await;
     let state = saga.state().await.unwrap();
     assert!(state.is_unwinding(), "{state:?}");
@@ -270,7 +342,10 @@ async fn a_cancelled_saga_is_undone_and_one_that_ended_cannot_be() {
     saga.cancel("changed his mind").await.unwrap();
     let served = Running::participant(participants(&theirs.open(), &world), &bus);
     let outcome = saga.outcome().await.unwrap();
-    assert!(matches!(&outcome, Outcome::Compensated { reason, .. } if reason.contains("changed his mind")), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Outcome::Compensated { reason, .. } if reason.contains("changed his mind")),
+        "{outcome:?}"
+    );
     let did = world.of("a");
     assert!(did.is_empty() || did == ["reserve", "release"], "{did:?}");
     let late = saga.cancel("too late").await;
@@ -290,13 +365,17 @@ async fn now_it_works(_: Order) -> Answer<()> {
 async fn what_cannot_succeed_is_parked_and_goes_on_when_it_is_resumed() {
     let log = Memory::new();
     let broken = Saga::define("repaired").step("one", local(never).no_undo()).build();
-    let repaired = Saga::define("repaired").step("one", local(now_it_works).no_undo()).build();
+    let repaired = Saga::define("repaired")
+        .step("one", local(now_it_works).no_undo())
+        .build();
     let coordinator = Coordinator::new(&log.open());
     let sagas = coordinator.register(broken).unwrap();
     let running = Running::coordinator(&coordinator);
     let saga = sagas.start("a", order("tea", 1)).await.unwrap();
     let outcome = saga.outcome().await.unwrap();
-    assert!(matches!(&outcome, Outcome::Parked { step, reason, .. } if step == "one" && reason.contains("no such thing")));
+    assert!(
+        matches!(&outcome, Outcome::Parked { step, reason, .. } if step == "one" && reason.contains("no such thing"))
+    );
     running.end().await;
     let coordinator = Coordinator::new(&log.open());
     let sagas = coordinator.register(repaired).unwrap();
@@ -320,11 +399,21 @@ async fn wait(_: Order) -> Answer<()> {
 async fn changed_code_parks_its_sagas_by_name_and_the_others_go_on() {
     let (log, world) = (Memory::new(), World::default());
     let before = Saga::define("changed")
-        .step("count", local(give_seven).on_reply(|order: &mut Order, n| order.reservation = n).no_undo())
+        .step(
+            "count",
+            local(give_seven)
+                .on_reply(|order: &mut Order, n| order.reservation = n)
+                .no_undo(),
+        )
         .step("wait", local(wait).no_undo())
         .build();
     let after = Saga::define("changed")
-        .step("count", local(give_seven).on_reply(|order: &mut Order, n| order.reservation = n + 1).no_undo())
+        .step(
+            "count",
+            local(give_seven)
+                .on_reply(|order: &mut Order, n| order.reservation = n + 1)
+                .no_undo(),
+        )
         .step("wait", local(wait).no_undo())
         .build();
     let coordinator = Coordinator::new(&log.open());
@@ -370,7 +459,11 @@ async fn many_inputs_for_one_saga_at_once_are_no_storm() {
         Outcome::Compensated { .. } => assert!(did.is_empty() || did == ["reserve", "release"], "{did:?}"),
         other => panic!("{other:?}"),
     }
-    let cancels = history(&log, "saga-by-bus/a").await.iter().filter(|name| *name == "saga.cancel-requested").count();
+    let cancels = history(&log, "saga-by-bus/a")
+        .await
+        .iter()
+        .filter(|name| *name == "saga.cancel-requested")
+        .count();
     assert!(cancels <= 1, "{cancels}");
     for one in running {
         one.end().await;

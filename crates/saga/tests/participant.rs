@@ -1,5 +1,6 @@
 //! The participant's rules, each over a log in memory and one in SQLite: what is asked once is done once, whatever order
 //! asks, repeats and undos come in.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     collections::BTreeMap,
@@ -88,8 +89,12 @@ impl Running {
     fn start(store: &EventStore, bus: &Bus, stock: &Stock) -> Self {
         let stop = CancellationToken::new();
         let retry = Retry::exponential(Duration::from_millis(10)..Duration::from_millis(20)).attempts(5);
-        let participant =
-            Participant::new(store).on(reserve).undo(release).on(count).retry(retry).with_state(stock.clone());
+        let participant = Participant::new(store)
+            .on(reserve)
+            .undo(release)
+            .on(count)
+            .retry(retry)
+            .with_state(stock.clone());
         let (bus, until) = (bus.clone(), stop.clone().cancelled_owned());
         Self(stop, tokio::spawn(async move { participant.run(&bus, until).await }))
     }
@@ -101,13 +106,22 @@ impl Kit {
     }
     async fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = EventStore::connect(&format!("sqlite:{}", dir.path().join("stock.db").display())).await.unwrap();
+        let store = EventStore::connect(&format!("sqlite:{}", dir.path().join("stock.db").display()))
+            .await
+            .unwrap();
         Self::on(store, Some(dir)).await
     }
     async fn on(store: EventStore, dir: Option<tempfile::TempDir>) -> Self {
         let (bus, stock) = (Bus::memory(), Stock::default());
         let running = Running::start(&store, &bus, &stock);
-        Self { store, bus, stock, running, effect: Uuid::now_v7(), _dir: dir }
+        Self {
+            store,
+            bus,
+            stock,
+            running,
+            effect: Uuid::now_v7(),
+            _dir: dir,
+        }
     }
 
     fn message<C: Command>(&self, command: &C, phase: &str, attempt: u32) -> Message {
@@ -142,7 +156,8 @@ impl Kit {
         id
     }
     async fn undo(&self, sku: &str) {
-        self.publish(self.message(&Reserve { sku: sku.into() }, wire::COMPENSATE, 1)).await;
+        self.publish(self.message(&Reserve { sku: sku.into() }, wire::COMPENSATE, 1))
+            .await;
     }
     /// The replies so far.
     async fn replies(&self) -> Vec<(String, String)> {
@@ -240,7 +255,10 @@ async fn a_new_ask_of_a_known_effect_gets_its_first_reply_again(kit: Kit) {
     kit.ask("tea").await;
     kit.ask("tea").await;
     kit.outcomes(2).await;
-    assert_eq!(kit.replies().await, [("done".to_owned(), "7".to_owned()), ("done".to_owned(), "7".to_owned())]);
+    assert_eq!(
+        kit.replies().await,
+        [("done".to_owned(), "7".to_owned()), ("done".to_owned(), "7".to_owned())]
+    );
     assert_eq!(kit.stock.get("called"), 1);
 }
 
@@ -280,7 +298,9 @@ async fn a_rejection_leaves_nothing_to_undo(kit: Kit) {
 
 async fn an_expired_command_has_no_effect_and_may_be_asked_again(kit: Kit) {
     let past = kit.store.now() - jiff::SignedDuration::from_secs(1);
-    let message = kit.message(&Reserve { sku: "tea".into() }, wire::FORWARD, 1).header(name::EXPIRY, past.to_string());
+    let message = kit
+        .message(&Reserve { sku: "tea".into() }, wire::FORWARD, 1)
+        .header(name::EXPIRY, past.to_string());
     kit.publish(message).await;
     assert_eq!(kit.outcomes(1).await, ["expired"]);
     assert_eq!(kit.stock.get("called"), 0);
@@ -291,7 +311,9 @@ async fn an_expired_command_has_no_effect_and_may_be_asked_again(kit: Kit) {
 async fn what_expired_after_it_was_done_is_answered_as_done(kit: Kit) {
     kit.ask("tea").await;
     let past = kit.store.now() - jiff::SignedDuration::from_secs(1);
-    let message = kit.message(&Reserve { sku: "tea".into() }, wire::FORWARD, 2).header(name::EXPIRY, past.to_string());
+    let message = kit
+        .message(&Reserve { sku: "tea".into() }, wire::FORWARD, 2)
+        .header(name::EXPIRY, past.to_string());
     kit.publish(message).await;
     assert_eq!(kit.outcomes(2).await, ["done", "done"]);
 }
@@ -309,7 +331,10 @@ async fn an_error_is_tried_again_and_a_panic_is_an_error(mut kit: Kit) {
 async fn a_permanent_error_is_told_to_the_saga(kit: Kit) {
     kit.ask("broken").await;
     kit.outcomes(1).await;
-    assert_eq!(kit.replies().await, [("failed".to_owned(), r#"{"error":"no such sku"}"#.to_owned())]);
+    assert_eq!(
+        kit.replies().await,
+        [("failed".to_owned(), r#"{"error":"no such sku"}"#.to_owned())]
+    );
     assert_eq!(kit.stock.get("called"), 1);
 }
 
@@ -327,7 +352,11 @@ async fn what_cannot_be_read_is_a_dead_letter_with_its_reason(kit: Kit) {
     let good = || kit.message(&Reserve { sku: "tea".into() }, wire::FORWARD, 1);
     kit.publish(good().header(name::TYPE, "stock.unheard-of")).await;
     kit.publish(good().header(wire::EFFECT, "not an id")).await;
-    kit.publish(Message { payload: "no json".into(), ..good() }).await;
+    kit.publish(Message {
+        payload: "no json".into(),
+        ..good()
+    })
+    .await;
     let dead = kit.dead(3).await;
     assert!(dead[0].contains("stock.unheard-of"), "{dead:?}");
     assert!(dead[1].contains(wire::EFFECT), "{dead:?}");
@@ -342,7 +371,10 @@ async fn a_reply_echoes_what_it_answers(kit: Kit) {
     let asked = kit.ask("tea").await;
     let reply: Delivery = futures_util::StreamExt::next(&mut replies).await.unwrap().unwrap();
     let headers = &reply.message.headers;
-    assert_eq!(reply.message.id, MessageId::derived(asked.0, &format!("effect-{}", kit.effect), 0));
+    assert_eq!(
+        reply.message.id,
+        MessageId::derived(asked.0, &format!("effect-{}", kit.effect), 0)
+    );
     assert_eq!(reply.message.key, Some("k".into()));
     assert_eq!(reply.message.payload, "7");
     for (header, value) in [
@@ -371,7 +403,10 @@ async fn a_stop_lets_the_handler_end(mut kit: Kit) {
 
 #[tokio::test(start_paused = true)]
 async fn two_handlers_of_one_command_are_refused() {
-    let participant = Participant::new(&EventStore::memory()).on(count).on(count).with_state(());
+    let participant = Participant::new(&EventStore::memory())
+        .on(count)
+        .on(count)
+        .with_state(());
     let ran = participant.run(&Bus::memory(), std::future::pending()).await;
     assert!(matches!(ran, Err(Error::Participant { .. })), "{ran:?}");
 }

@@ -1,4 +1,5 @@
 //! Effects inside the transaction: on SQLite, with handlers and local steps that take `Tx`.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::{str::FromStr as _, time::Duration};
 
@@ -23,7 +24,10 @@ impl Command for Take {
 
 async fn insert(tx: &mut Tx<Sqlite>, effect: Uuid) -> Result<i64, sqlx::Error> {
     let sql = "INSERT INTO taken (effect) VALUES ($1) RETURNING rowid";
-    sqlx::query_scalar(sql).bind(effect.to_string()).fetch_one(&mut **tx).await
+    sqlx::query_scalar(sql)
+        .bind(effect.to_string())
+        .fetch_one(&mut **tx)
+        .await
 }
 async fn take(mut tx: Tx<Sqlite>, saga: SagaContext, command: Take) -> Result<Answer<i64, String>, HandlerError> {
     let row = insert(&mut tx, saga.effect).await?;
@@ -40,7 +44,10 @@ async fn take(mut tx: Tx<Sqlite>, saga: SagaContext, command: Take) -> Result<An
     Ok(Done(row))
 }
 async fn put_back(mut tx: Tx<Sqlite>, undo: Undo<Take>) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM taken WHERE rowid = $1").bind(undo.reply).execute(&mut *tx).await?;
+    sqlx::query("DELETE FROM taken WHERE rowid = $1")
+        .bind(undo.reply)
+        .execute(&mut *tx)
+        .await?;
     Ok(())
 }
 
@@ -58,11 +65,22 @@ impl Shop {
         let options = SqliteConnectOptions::from_str(&url).unwrap().create_if_missing(true);
         let pool = SqlitePool::connect_with(options).await.unwrap();
         let store = EventStore::open(pool.clone()).await.unwrap();
-        sqlx::query("CREATE TABLE taken (effect TEXT NOT NULL)").execute(&pool).await.unwrap();
-        Self { pool, store, bus: Bus::memory(), _dir: dir }
+        sqlx::query("CREATE TABLE taken (effect TEXT NOT NULL)")
+            .execute(&pool)
+            .await
+            .unwrap();
+        Self {
+            pool,
+            store,
+            bus: Bus::memory(),
+            _dir: dir,
+        }
     }
     fn participant(&self) -> JoinHandle<Result<()>> {
-        let (participant, bus) = (Participant::new(&self.store).on(take).undo(put_back).with_state(()), self.bus.clone());
+        let (participant, bus) = (
+            Participant::new(&self.store).on(take).undo(put_back).with_state(()),
+            self.bus.clone(),
+        );
         tokio::spawn(async move { participant.run(&bus, std::future::pending()).await })
     }
     fn message(how: &str, effect: Uuid, phase: &str) -> Message {
@@ -80,7 +98,10 @@ impl Shop {
             .header(wire::REPLY_TO, "order.v1.replies")
     }
     async fn ask(&self, how: &str, effect: Uuid, phase: &str) {
-        self.bus.publish_to("stock.commands", [Self::message(how, effect, phase)]).await.unwrap();
+        self.bus
+            .publish_to("stock.commands", [Self::message(how, effect, phase)])
+            .await
+            .unwrap();
     }
     async fn outcomes(&self, effect: Uuid, count: usize) -> Vec<String> {
         loop {
@@ -96,7 +117,10 @@ impl Shop {
         }
     }
     async fn taken(&self) -> i64 {
-        sqlx::query_scalar("SELECT count(*) FROM taken").fetch_one(&self.pool).await.unwrap()
+        sqlx::query_scalar("SELECT count(*) FROM taken")
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
     }
 }
 
@@ -158,15 +182,27 @@ async fn take_here(mut tx: Tx<Sqlite>, saga: SagaContext, _: Order) -> Result<An
     Ok(Done(row))
 }
 async fn put_back_here(mut tx: Tx<Sqlite>, row: i64) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM taken WHERE rowid = $1").bind(row).execute(&mut *tx).await?;
+    sqlx::query("DELETE FROM taken WHERE rowid = $1")
+        .bind(row)
+        .execute(&mut *tx)
+        .await?;
     Ok(())
 }
 async fn pay_here(order: Order) -> Answer<(), String> {
-    if order.price > 1_000 { Rejected("declined".into()) } else { Done(()) }
+    if order.price > 1_000 {
+        Rejected("declined".into())
+    } else {
+        Done(())
+    }
 }
 fn orders() -> Definition<Order> {
     Saga::define("order")
-        .step("take", local(take_here).on_reply(|order: &mut Order, row| order.row = row).undo(put_back_here))
+        .step(
+            "take",
+            local(take_here)
+                .on_reply(|order: &mut Order, row| order.row = row)
+                .undo(put_back_here),
+        )
         .pivot("pay", local(pay_here))
         .build()
 }
@@ -195,11 +231,20 @@ async fn sagas_cut_short_anywhere_go_on_and_their_effects_are_there_once() {
         let sagas = coordinator.register(orders()).unwrap();
         (sagas, tokio::spawn(coordinator.run(std::future::pending())))
     };
-    let price = |n: u64| if n % 2 == 0 { 10 } else { 5_000 };
+    let price = |n: u64| if n.is_multiple_of(2) { 10 } else { 5_000 };
     for round in 0..8_u64 {
         let (sagas, running) = start();
         for n in 0..10 {
-            sagas.start(round * 10 + n, Order { price: price(n), row: 0 }).await.unwrap();
+            sagas
+                .start(
+                    round * 10 + n,
+                    Order {
+                        price: price(n),
+                        row: 0,
+                    },
+                )
+                .await
+                .unwrap();
             tokio::time::sleep(Duration::from_micros(round * 130)).await;
         }
         running.abort();

@@ -84,7 +84,11 @@ pub(crate) struct Running(Arc<Mutex<BTreeSet<(Uuid, Phase)>>>);
 impl Running {
     /// None: it is being run already.
     pub(crate) fn enter(&self, effect: Uuid, phase: Phase) -> Option<Entered> {
-        let entered = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((effect, phase));
+        let entered = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert((effect, phase));
         entered.then(|| Entered(self.clone(), (effect, phase)))
     }
 }

@@ -26,6 +26,10 @@ const CONCLUDE_MAX: u32 = 6;
 const CONCLUDE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The names at which a test may kill the process: around a handler, and around the commit after it.
+#[cfg_attr(
+    not(feature = "failpoints"),
+    expect(dead_code, reason = "the points are there with that feature")
+)]
 pub(crate) struct KillPoints {
     pub(crate) effect: [&'static str; 2],
     pub(crate) undo: [&'static str; 2],
@@ -53,6 +57,10 @@ pub(crate) struct Gate {
     store: EventStore,
     owner: Uuid,
     running: Running,
+    #[cfg_attr(
+        not(feature = "failpoints"),
+        expect(dead_code, reason = "the points are there with that feature")
+    )]
     points: &'static KillPoints,
 }
 
@@ -77,10 +85,13 @@ impl From<Error> for Stop {
 
 impl Gate {
     pub(crate) fn new(barrier: Box<dyn Barrier>, store: EventStore, points: &'static KillPoints) -> Arc<Self> {
-        Arc::new(Self { barrier, store, owner: Uuid::now_v7(), running: Running::default(), points })
-    }
-    pub(crate) fn is_transactional(&self) -> bool {
-        self.barrier.transactional()
+        Arc::new(Self {
+            barrier,
+            store,
+            owner: Uuid::now_v7(),
+            running: Running::default(),
+            points,
+        })
     }
     pub(crate) async fn migrate(&self) -> Result<()> {
         self.barrier.migrate().await
@@ -161,7 +172,12 @@ impl Gate {
             self.take_over(&mut row, now);
             passage.update(&row).await?;
         }
-        let given = Given { ask: ask.clone(), command: row.command.clone(), reply: None, called: Called::default() };
+        let given = Given {
+            ask: ask.clone(),
+            command: row.command.clone(),
+            reply: None,
+            called: Called::default(),
+        };
         if action.is_transactional() {
             let (mut passage, answered) = self.inside(passage, action, given).await?;
             let verdict = self.write_down(passage.as_mut(), &mut row, answered).await?;
@@ -222,7 +238,10 @@ impl Gate {
         let mut row = self.started(ask, Phase::Compensate, now);
         let is_first = passage.insert(&row).await?;
         if !is_first {
-            row = passage.find(ask.effect, Phase::Compensate).await?.ok_or(Stop::Collision)?;
+            row = passage
+                .find(ask.effect, Phase::Compensate)
+                .await?
+                .ok_or(Stop::Collision)?;
             if let Some(verdict) = settled(&row) {
                 return self.close(passage, ask, verdict).await;
             }
@@ -251,7 +270,12 @@ impl Gate {
         }
         let undo = undo.ok_or_else(|| no_handler(ask, "the undo of "))?;
         let (command, reply) = (done.command.clone(), done.reply.clone());
-        let given = Given { ask: ask.clone(), command, reply, called: Called::default() };
+        let given = Given {
+            ask: ask.clone(),
+            command,
+            reply,
+            called: Called::default(),
+        };
         done.state = State::Undone;
         if !undo.is_transactional() {
             passage.commit().await?;
@@ -291,7 +315,10 @@ impl Gate {
         pass_by(after);
         if lent {
             let kept = "the handler has kept its transaction: `Tx` must be dropped when it returns";
-            passage.take_back(slot.take().ok_or_else(|| Stop::Handler(HandlerError::permanent(kept).into()))?)?;
+            passage.take_back(
+                slot.take()
+                    .ok_or_else(|| Stop::Handler(HandlerError::permanent(kept).into()))?,
+            )?;
         }
         if matches!(answered, Answered::Rejected(_)) {
             passage.undo_handler().await?;
@@ -379,7 +406,10 @@ impl Gate {
     }
     fn after(&self, wait: Duration) -> Timestamp {
         let now = self.store.now();
-        SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
+        SignedDuration::try_from(wait)
+            .ok()
+            .and_then(|wait| now.checked_add(wait).ok())
+            .unwrap_or(Timestamp::MAX)
     }
 
     async fn write_down(&self, passage: &mut dyn Passage, row: &mut Row, answered: Answered) -> Result<Verdict, Stop> {

@@ -30,7 +30,11 @@ impl Barrier for MemoryBarrier {
         Box::pin(async { Ok(()) })
     }
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Passage>>> {
-        let passage = MemoryPassage { store: self.store.clone(), seen: None, written: Vec::new() };
+        let passage = MemoryPassage {
+            store: self.store.clone(),
+            seen: None,
+            written: Vec::new(),
+        };
         Box::pin(async { Ok(Box::new(passage) as Box<dyn Passage>) })
     }
     fn sweep(&self, _before: Timestamp, _most: u32) -> BoxFuture<'_, Result<u64>> {
@@ -60,7 +64,12 @@ impl MemoryPassage {
     async fn look(&mut self, effect: Uuid) -> Result<&mut Seen> {
         if self.seen.is_none() {
             let stream = super::stream(effect);
-            let mut seen = Seen { stream: stream.clone(), version: Version(0), rows: Vec::new(), ids: Vec::new() };
+            let mut seen = Seen {
+                stream: stream.clone(),
+                version: Version(0),
+                rows: Vec::new(),
+                ids: Vec::new(),
+            };
             let mut read = self.store.read(stream);
             while let Some(event) = read.next().await {
                 let event = event?;
@@ -97,7 +106,13 @@ impl Seen {
 impl Passage for MemoryPassage {
     fn insert<'a>(&'a mut self, row: &'a Row) -> BoxFuture<'a, Result<bool>> {
         Box::pin(async move {
-            if self.look(row.effect).await?.rows.iter().any(|other| other.phase == row.phase) {
+            if self
+                .look(row.effect)
+                .await?
+                .rows
+                .iter()
+                .any(|other| other.phase == row.phase)
+            {
                 return Ok(false);
             }
             self.write(row).await?;
@@ -105,7 +120,15 @@ impl Passage for MemoryPassage {
         })
     }
     fn find(&mut self, effect: Uuid, phase: Phase) -> BoxFuture<'_, Result<Option<Row>>> {
-        Box::pin(async move { Ok(self.look(effect).await?.rows.iter().find(|row| row.phase == phase).cloned()) })
+        Box::pin(async move {
+            Ok(self
+                .look(effect)
+                .await?
+                .rows
+                .iter()
+                .find(|row| row.phase == phase)
+                .cloned())
+        })
     }
     fn update<'a>(&'a mut self, row: &'a Row) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.write(row))
@@ -113,7 +136,10 @@ impl Passage for MemoryPassage {
     fn remove(&mut self, effect: Uuid, phase: Phase) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             self.look(effect).await?.remove(phase);
-            self.written.push(NewEvent::new(REMOVED, serde_json::to_vec(&phase).map_err(Error::codec)?));
+            self.written.push(NewEvent::new(
+                REMOVED,
+                serde_json::to_vec(&phase).map_err(Error::codec)?,
+            ));
             Ok(())
         })
     }
@@ -143,8 +169,18 @@ impl Passage for MemoryPassage {
                 return Ok(());
             };
             // Two passages of one effect at the same time: the second finds the stream gone on, and looks again.
-            let expected = if seen.version == Version(0) { Expected::NoStream } else { Expected::Exact(seen.version) };
-            self.store.commit(Batch::from(Append { stream: seen.stream, expected, events: self.written })).await?;
+            let expected = if seen.version == Version(0) {
+                Expected::NoStream
+            } else {
+                Expected::Exact(seen.version)
+            };
+            self.store
+                .commit(Batch::from(Append {
+                    stream: seen.stream,
+                    expected,
+                    events: self.written,
+                }))
+                .await?;
             Ok(())
         })
     }

@@ -27,13 +27,13 @@ use jiff::Timestamp;
 use sagamill_eventstore::{EventStore, NewEvent};
 use uuid::Uuid;
 
+pub(crate) use crate::core::Phase;
 pub(crate) use ask::{Ask, ReplyTo, Verdict, stream};
 #[expect(unreachable_pub, reason = "named in the hidden part of a public trait")]
 pub use effect::Slot;
 pub(crate) use effect::{Answered, Called, Effect, Given};
 pub(crate) use gate::{Gate, KillPoints};
 use memory::MemoryBarrier;
-pub(crate) use crate::core::Phase;
 pub(crate) use row::{Row, State};
 #[cfg(feature = "sqlite")]
 use sqlite::SqliteBarrier;
@@ -52,7 +52,9 @@ pub fn migrations(scheme: &str) -> Option<&'static str> {
 
 /// The phase of this name.
 pub(crate) fn phase(name: &str) -> Option<Phase> {
-    [Phase::Forward, Phase::Compensate].into_iter().find(|phase| phase.as_str() == name)
+    [Phase::Forward, Phase::Compensate]
+        .into_iter()
+        .find(|phase| phase.as_str() == name)
 }
 
 /// Opens passages, in one database.

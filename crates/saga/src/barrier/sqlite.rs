@@ -83,7 +83,10 @@ impl Barrier for SqliteBarrier {
     fn begin(&self) -> BoxFuture<'_, Result<Box<dyn Passage>>> {
         Box::pin(async {
             let tx = Some(self.store.begin().await?);
-            Ok(Box::new(SqlitePassage { store: self.store.clone(), tx }) as Box<dyn Passage>)
+            Ok(Box::new(SqlitePassage {
+                store: self.store.clone(),
+                tx,
+            }) as Box<dyn Passage>)
         })
     }
     fn sweep(&self, before: Timestamp, most: u32) -> BoxFuture<'_, Result<u64>> {
@@ -108,7 +111,9 @@ struct SqlitePassage {
 
 impl SqlitePassage {
     fn tx(&mut self) -> &mut Transaction<Sqlite> {
-        self.tx.as_mut().expect("invariant: nothing is asked of a passage while its transaction is lent")
+        self.tx
+            .as_mut()
+            .expect("invariant: nothing is asked of a passage while its transaction is lent")
     }
     async fn execute(&mut self, sql: &'static str) -> Result<()> {
         sqlx::raw_sql(sql).execute(&mut **self.tx()).await.map_err(database)?;
@@ -180,13 +185,18 @@ impl Passage for SqlitePassage {
         self.tx.take().map(|tx| Box::new(tx) as Box<dyn Any + Send>)
     }
     fn take_back(&mut self, transaction: Box<dyn Any + Send>) -> Result<()> {
-        let tx = transaction.downcast().expect("invariant: what comes back is what was lent");
+        let tx = transaction
+            .downcast()
+            .expect("invariant: what comes back is what was lent");
         self.tx = Some(*tx);
         Ok(())
     }
     fn commit(mut self: Box<Self>) -> BoxFuture<'static, Result<()>> {
         Box::pin(async move {
-            let tx = self.tx.take().expect("invariant: nothing is asked of a passage while its transaction is lent");
+            let tx = self
+                .tx
+                .take()
+                .expect("invariant: nothing is asked of a passage while its transaction is lent");
             Ok(tx.commit().await?)
         })
     }
@@ -196,7 +206,9 @@ fn decode(row: &SqliteRow) -> Result<Row> {
     let read = || -> Result<Row, sqlx::Error> {
         let time = |name: &str| -> Result<Option<Timestamp>, sqlx::Error> {
             let at: Option<i64> = row.try_get(name)?;
-            at.map(Timestamp::from_microsecond).transpose().map_err(|e| sqlx::Error::Decode(e.into()))
+            at.map(Timestamp::from_microsecond)
+                .transpose()
+                .map_err(|e| sqlx::Error::Decode(e.into()))
         };
         let unknown = |name: &str| sqlx::Error::Decode(format!("`{name}` is not known to this version").into());
         let (phase, state): (String, String) = (row.try_get("phase")?, row.try_get("state")?);

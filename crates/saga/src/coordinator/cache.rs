@@ -44,7 +44,11 @@ impl Cache {
     /// Remembers a saga, unless a later version of it is remembered already.
     pub(crate) fn put(&self, stream: &Arc<str>, live: Arc<Live>) {
         let mut inner = self.lock();
-        if inner.sagas.get(stream).is_some_and(|(_, known)| known.state.version > live.state.version) {
+        if inner
+            .sagas
+            .get(stream)
+            .is_some_and(|(_, known)| known.state.version > live.state.version)
+        {
             return;
         }
         inner.clock += 1;

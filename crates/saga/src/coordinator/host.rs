@@ -16,8 +16,8 @@ use super::queue::Queue;
 use super::waiters::Waiters;
 use super::work::Worker;
 use crate::core::{
-    Decision, Fact, Input, InputKind, LoadError, NoOp, ParkReason, Plan, ReactError, SagaEvent, State, load,
-    load_unverified, react,
+    Decision, Input, InputKind, LoadError, NoOp, ParkReason, Plan, ReactError, SagaEvent, State, load, load_unverified,
+    react,
 };
 use crate::{Error, Result, chain, metric_definitions as metric, serve, wire};
 
@@ -31,13 +31,16 @@ pub(crate) struct Host {
     pub(crate) store: EventStore,
     /// This process and its incarnation, as events name it.
     pub(crate) process: String,
-    plans: Mutex<BTreeMap<(Arc<str>, u32), Arc<Plan>>>,
+    plans: Mutex<Plans>,
     pub(crate) cache: Cache,
     pub(crate) queue: Queue,
     pub(crate) waiters: Waiters,
     /// There while the coordinator runs in this process.
     worker: Mutex<Option<Arc<Worker>>>,
 }
+
+/// Definitions by name and version.
+type Plans = BTreeMap<(Arc<str>, u32), Arc<Plan>>;
 
 /// Where a state comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +74,9 @@ impl Host {
     /// Adds a definition. False: another one has its name and version.
     pub(crate) fn register(&self, plan: &Arc<Plan>) -> bool {
         let mut plans = lock(&self.plans);
-        let known = plans.entry((plan.name.clone(), plan.version)).or_insert_with(|| plan.clone());
+        let known = plans
+            .entry((plan.name.clone(), plan.version))
+            .or_insert_with(|| plan.clone());
         known.digest == plan.digest
     }
     pub(crate) fn plans(&self) -> Vec<Arc<Plan>> {
@@ -112,10 +117,12 @@ impl Host {
             events.push(entry.event);
         }
         let of = of.ok_or_else(|| Error::NotFound { key: stream.to_owned() })?;
-        let plan = self.plan(&of.definition, of.version).ok_or_else(|| Error::UnknownDefinition {
-            definition: of.definition.to_string(),
-            version: of.version,
-        })?;
+        let plan = self
+            .plan(&of.definition, of.version)
+            .ok_or_else(|| Error::UnknownDefinition {
+                definition: of.definition.to_string(),
+                version: of.version,
+            })?;
         Ok((plan, of.key, events))
     }
 
@@ -131,13 +138,18 @@ impl Host {
     ) -> Result<Outcome> {
         for conflicts in 1.. {
             let (live, origin) = self.look(stream, at_least).await?;
-            let decision = react(&live.plan, &live.state, &inputs(&live)).map_err(|source| undecidable(stream, source))?;
+            let decision =
+                react(&live.plan, &live.state, &inputs(&live)).map_err(|source| undecidable(stream, source))?;
             if decision.events.is_empty() {
                 if needs_reload(origin) {
                     at_least = i64::MAX;
                     continue;
                 }
-                return Ok(Outcome { live, noops: decision.noops, appended: false });
+                return Ok(Outcome {
+                    live,
+                    noops: decision.noops,
+                    appended: false,
+                });
             }
             match self.append(stream, &live, decision).await {
                 Err(Error::Store(LogError::Conflict { .. } | LogError::IdReused(_))) => {
@@ -152,13 +164,22 @@ impl Host {
     }
 
     /// Appends what was decided, and hands on what follows from it.
-    pub(crate) async fn append(self: &Arc<Self>, stream: &Arc<str>, before: &Live, decision: Decision) -> Result<Outcome> {
+    pub(crate) async fn append(
+        self: &Arc<Self>,
+        stream: &Arc<str>,
+        before: &Live,
+        decision: Decision,
+    ) -> Result<Outcome> {
         let expected = match before.state.version {
             0 => Expected::NoStream,
             version => Expected::Exact(Version(version)),
         };
         let events = decision.encode(&self.process);
-        let append = Append { stream: (&**stream).into(), expected, events };
+        let append = Append {
+            stream: (&**stream).into(),
+            expected,
+            events,
+        };
         fail::fail_point!("saga.append.before");
         self.commit(append).await?;
         fail::fail_point!("saga.append.after");
@@ -169,13 +190,20 @@ impl Host {
         for decided in &decision.events {
             metric::decided(&plan, &decision.next, &decided.event);
         }
-        let live = Arc::new(Live { plan, state: decision.next });
+        let live = Arc::new(Live {
+            plan,
+            state: decision.next,
+        });
         self.cache.put(stream, live.clone());
         self.waiters.wake(stream);
         if let Some(worker) = self.worker() {
             worker.look(self, stream, &live);
         }
-        Outcome { live, noops: decision.noops, appended: true }
+        Outcome {
+            live,
+            noops: decision.noops,
+            appended: true,
+        }
     }
     async fn commit(&self, append: Append) -> Result<()> {
         for tries in 1.. {
@@ -204,10 +232,15 @@ impl Host {
     /// logged and counted, and left as it is.
     pub(crate) async fn quarantine(self: &Arc<Self>, stream: &Arc<str>, error: &Error) {
         let reason = match error {
-            Error::Unloadable { source: LoadError::CodeChanged { .. }, .. } => ParkReason::CodeChanged,
-            Error::Unloadable { source: LoadError::Unreadable { .. }, .. } | Error::Undecidable { .. } => {
-                ParkReason::Unreadable
+            Error::Unloadable {
+                source: LoadError::CodeChanged { .. },
+                ..
+            } => ParkReason::CodeChanged,
+            Error::Unloadable {
+                source: LoadError::Unreadable { .. },
+                ..
             }
+            | Error::Undecidable { .. } => ParkReason::Unreadable,
             // A newer library's event, or another shape: another process may know it. Damaged: nobody can append to it.
             _ => return metric::broken(stream, &chain(error)),
         };
@@ -219,8 +252,17 @@ impl Host {
     async fn park(self: &Arc<Self>, stream: &Arc<str>, reason: ParkReason, text: String) -> Result<()> {
         let (plan, key, events) = self.read(stream).await?;
         let state = load_unverified(&plan, &key, &events).map_err(|source| unloadable(stream, source))?;
-        let cause = MessageId::derived(state.identity.instance, &format!("{stream}/park"), ordinal(state.version)).0;
-        let input = Input { cause, now: self.store.now(), kind: InputKind::Park { reason, text } };
+        let cause = MessageId::derived(
+            state.identity.instance,
+            &format!("{stream}/park"),
+            ordinal(state.version),
+        )
+        .0;
+        let input = Input {
+            cause,
+            now: self.store.now(),
+            kind: InputKind::Park { reason, text },
+        };
         let decision = react(&plan, &state, &[input]).map_err(|source| undecidable(stream, source))?;
         if decision.events.is_empty() {
             return Ok(());
@@ -250,21 +292,25 @@ pub(crate) fn stream_of(definition: &str, key: &str) -> Arc<str> {
     wire::stream(definition, key).into()
 }
 
-/// Whether an event ends a saga, for now or for good.
-pub(crate) fn is_end(fact: &Fact) -> bool {
-    matches!(fact, Fact::Completed { .. } | Fact::Compensated(_) | Fact::Parked(_))
-}
-
 /// A saga that has no event yet, as a start decides on it.
 pub(crate) fn unborn(plan: &Arc<Plan>, key: &str) -> Live {
-    Live { plan: plan.clone(), state: State::new(plan, key) }
+    Live {
+        plan: plan.clone(),
+        state: State::new(plan, key),
+    }
 }
 
 fn unloadable(stream: &str, source: LoadError) -> Error {
-    Error::Unloadable { stream: stream.to_owned(), source }
+    Error::Unloadable {
+        stream: stream.to_owned(),
+        source,
+    }
 }
 pub(crate) fn undecidable(stream: &str, source: ReactError) -> Error {
-    Error::Undecidable { stream: stream.to_owned(), source }
+    Error::Undecidable {
+        stream: stream.to_owned(),
+        source,
+    }
 }
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

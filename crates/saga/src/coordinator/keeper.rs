@@ -22,11 +22,20 @@ const IN_FLIGHT_MAX: usize = 16_384;
 /// Opens the subscription to what sagas want done.
 pub(crate) async fn open(host: &Host, lease: Duration) -> Result<Feed> {
     let subscription = host.store.subscribe(SUBSCRIPTION).category(wire::CATEGORY).lease(lease);
-    Ok(subscription.shards(SHARDS, ShardBy::Stream).max_in_flight(IN_FLIGHT_MAX).open().await?)
+    Ok(subscription
+        .shards(SHARDS, ShardBy::Stream)
+        .max_in_flight(IN_FLIGHT_MAX)
+        .open()
+        .await?)
 }
 
 /// Keeps the shards of this process until `stop`. The feed stays open: what is being done still counts.
-pub(crate) async fn keep(host: &Arc<Host>, worker: &Arc<Worker>, feed: &mut Feed, stop: &CancellationToken) -> Result<()> {
+pub(crate) async fn keep(
+    host: &Arc<Host>,
+    worker: &Arc<Worker>,
+    feed: &mut Feed,
+    stop: &CancellationToken,
+) -> Result<()> {
     let mut read_at = Timestamp::MIN;
     loop {
         let now = host.store.now();
@@ -110,11 +119,18 @@ async fn tick(host: &Arc<Host>, worker: &Worker, now: Timestamp) {
 
 async fn write(worker: &Worker, shard: u16, rows: &BTreeMap<Arc<str>, Row>) -> sagamill_eventstore::Result<()> {
     let timer = |(stream, row): (&Arc<str>, &Row)| {
-        row.due.map(|due| Timer { id: stream.to_string(), due, payload: Vec::new() })
+        row.due.map(|due| Timer {
+            id: stream.to_string(),
+            due,
+            payload: Vec::new(),
+        })
     };
     let timers: Vec<Timer> = rows.iter().filter_map(timer).collect();
-    let gone: Vec<String> =
-        rows.iter().filter(|(_, row)| row.due.is_none()).map(|(stream, _)| stream.to_string()).collect();
+    let gone: Vec<String> = rows
+        .iter()
+        .filter(|(_, row)| row.due.is_none())
+        .map(|(stream, _)| stream.to_string())
+        .collect();
     if !timers.is_empty() {
         worker.progress.schedule(shard, &timers).await?;
     }

@@ -49,13 +49,28 @@ pub struct Coordinator<D = AnyDatabase> {
 
 impl<D> Clone for Coordinator<D> {
     fn clone(&self) -> Self {
-        let Self { store, host, bus, states, lease } = self;
-        Self { store: store.clone(), host: host.clone(), bus: bus.clone(), states: states.clone(), lease: *lease }
+        let Self {
+            store,
+            host,
+            bus,
+            states,
+            lease,
+        } = self;
+        Self {
+            store: store.clone(),
+            host: host.clone(),
+            bus: bus.clone(),
+            states: states.clone(),
+            lease: *lease,
+        }
     }
 }
 impl<D> fmt::Debug for Coordinator<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Coordinator").field("store", &self.store).field("bus", &self.bus).finish_non_exhaustive()
+        f.debug_struct("Coordinator")
+            .field("store", &self.store)
+            .field("bus", &self.bus)
+            .finish_non_exhaustive()
     }
 }
 
@@ -82,7 +97,13 @@ impl<D: 'static> Coordinator<D> {
     #[must_use]
     pub fn new(store: &EventStore<D>) -> Self {
         let (host, states) = (Host::new(store.any()), States::default());
-        Self { store: store.clone(), host, bus: None, states, lease: LEASE }
+        Self {
+            store: store.clone(),
+            host,
+            bus: None,
+            states,
+            lease: LEASE,
+        }
     }
     /// The way to participants. Without it, commands stay in this process; with it, local steps are shared by all replicas.
     #[must_use]
@@ -97,13 +118,19 @@ impl<D: 'static> Coordinator<D> {
     /// State for local steps, found by its type.
     #[must_use]
     pub fn with_state<T: Clone + Send + Sync + 'static>(self, state: T) -> Self {
-        Self { states: self.states.with(state), ..self }
+        Self {
+            states: self.states.with(state),
+            ..self
+        }
     }
     /// Registers a definition, old versions too; all before `run`.
     ///
     /// # Errors
     /// [`Error::Definition`] names every problem of the definition.
-    #[expect(clippy::needless_pass_by_value, reason = "a definition is given away, as it is to a router")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a definition is given away, as it is to a router"
+    )]
     pub fn register<S: Data>(&self, definition: Definition<S>) -> Result<Sagas<S, D>> {
         definition.check()?;
         let plan = definition.plan();
@@ -117,7 +144,10 @@ impl<D: 'static> Coordinator<D> {
             }));
         }
         if !problems.is_empty() {
-            return Err(Error::Definition { saga: plan.name.to_string(), problems });
+            return Err(Error::Definition {
+                saga: plan.name.to_string(),
+                problems,
+            });
         }
         Ok(Sagas::new(self.host.clone(), self.store.clone(), plan.clone()))
     }
@@ -132,7 +162,13 @@ impl<D: 'static> Coordinator<D> {
     /// [`Error::NoBus`] where a step asks a participant and there is no bus; what the bus and the log say of subscribing;
     /// a log that diverged.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let Self { store, host, bus, states, lease } = self;
+        let Self {
+            store,
+            host,
+            bus,
+            states,
+            lease,
+        } = self;
         let plans = host.plans();
         if bus.is_none() {
             without_bus(&plans)?;
@@ -194,11 +230,16 @@ async fn serve_replies(
     plan: Arc<Plan>,
     stop: CancellationToken,
 ) -> Result<impl Future<Output = Result<()>> + Send + 'static + use<>> {
-    let mut request = Subscribe::new(plan.reply_topic(), format!("coordinator-{}.v{}", plan.name, plan.version));
+    let mut request = Subscribe::new(
+        plan.reply_topic(),
+        format!("coordinator-{}.v{}", plan.name, plan.version),
+    );
     request.max_in_flight = REPLIES_MAX;
     let deliveries = bus.subscribe(request).await?;
     let host = host.clone();
-    Ok(serve::serve(deliveries, stop, move |delivery| reply::take(host.clone(), plan.clone(), delivery)))
+    Ok(serve::serve(deliveries, stop, move |delivery| {
+        reply::take(host.clone(), plan.clone(), delivery)
+    }))
 }
 
 /// The local steps whose effect, or undo, is in a transaction.
@@ -213,7 +254,10 @@ fn transactional(plan: &Plan) -> impl Iterator<Item = &str> {
 fn without_bus(plans: &[Arc<Plan>]) -> Result<()> {
     for plan in plans {
         if let Some(step) = plan.steps.iter().find(|step| !step.is_local()) {
-            return Err(Error::NoBus { saga: plan.name.to_string(), step: step.name.to_string() });
+            return Err(Error::NoBus {
+                saga: plan.name.to_string(),
+                step: step.name.to_string(),
+            });
         }
     }
     Ok(())

@@ -22,9 +22,16 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// What waits for a saga's turn.
 pub(crate) enum Item {
     /// A reply off the bus. Its delivery is settled by what is said here; nothing is said where the turn was cut short.
-    Reply { input: Input, settled: oneshot::Sender<Settled> },
+    Reply {
+        input: Input,
+        settled: oneshot::Sender<Settled>,
+    },
     /// What a local step came to. Once it is decided the step is not running any more.
-    Outcome { input: Input, begun: Begun },
+    Outcome {
+        input: Input,
+        #[expect(dead_code, reason = "dropped with the item")]
+        begun: Begun,
+    },
     /// A look at what is due, on a state that is at least of this version.
     Wake { at_least: i64 },
 }
@@ -71,7 +78,8 @@ impl Queue {
     /// Runs a task that ends before the coordinator does.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let now = self.stop().now;
-        self.tracker.spawn(async move { now.run_until_cancelled_owned(task).await });
+        self.tracker
+            .spawn(async move { now.run_until_cancelled_owned(task).await });
     }
     /// Begins a run.
     pub(crate) fn open(&self) {
@@ -115,7 +123,11 @@ impl Queue {
 /// Takes a saga's turns until nothing waits for it.
 async fn turns(host: Arc<Host>, stream: Arc<str>) {
     // A turn that panics must not leave an entry behind that nobody works on.
-    let mut guard = Turns { host: &host, stream: &stream, done: false };
+    let mut guard = Turns {
+        host: &host,
+        stream: &stream,
+        done: false,
+    };
     while let Some(items) = host.queue.take(&stream) {
         turn(&host, &stream, items).await;
     }
@@ -184,7 +196,12 @@ async fn decide(host: &Arc<Host>, stream: &Arc<str>, items: &[Item]) -> Result<O
         match once(host, stream, items).await {
             Err(error) if error.is_retryable() => {
                 tracing::warn!(stream = &**stream, error = chain(&error), "a saga waits for its log");
-                let waited = host.queue.stop().soon.run_until_cancelled(serve::wait(&host.store, pause)).await;
+                let waited = host
+                    .queue
+                    .stop()
+                    .soon
+                    .run_until_cancelled(serve::wait(&host.store, pause))
+                    .await;
                 if waited.is_none() {
                     return Err(error);
                 }
@@ -200,7 +217,16 @@ async fn decide(host: &Arc<Host>, stream: &Arc<str>, items: &[Item]) -> Result<O
 }
 
 async fn once(host: &Arc<Host>, stream: &Arc<str>, items: &[Item]) -> Result<Outcome> {
-    let at_least = items.iter().map(|item| if let Item::Wake { at_least } = item { *at_least } else { 0 }).max();
+    let at_least = items
+        .iter()
+        .map(|item| {
+            if let Item::Wake { at_least } = item {
+                *at_least
+            } else {
+                0
+            }
+        })
+        .max();
     let at_least = at_least.unwrap_or_default();
     let wakes = items.iter().any(|item| matches!(item, Item::Wake { .. }));
     let inputs = |live: &Live| {
@@ -214,7 +240,11 @@ async fn once(host: &Arc<Host>, stream: &Arc<str>, items: &[Item]) -> Result<Out
         // Nothing but a look: where nothing is due, there is nothing to decide, and no need to be certain of it.
         let (live, _) = host.look(stream, at_least).await?;
         if inputs(&live).is_empty() {
-            return Ok(Outcome { live, noops: Vec::new(), appended: false });
+            return Ok(Outcome {
+                live,
+                noops: Vec::new(),
+                appended: false,
+            });
         }
     }
     let outcome = host.decide(stream, at_least, inputs).await?;
@@ -235,9 +265,12 @@ fn due(host: &Host, state: &State, live: &Live) -> Vec<Input> {
         let of = format!("{}/{name}/{}", state.identity.stream(), timer.due.as_microsecond());
         let cause = MessageId::derived(state.identity.instance, &of, attempt).0;
         let kind = match timer.step {
-            Some((step, phase, attempt)) => {
-                InputKind::TimerFired { step: step.to_string(), phase, attempt, due: timer.due }
-            }
+            Some((step, phase, attempt)) => InputKind::TimerFired {
+                step: step.to_string(),
+                phase,
+                attempt,
+                due: timer.due,
+            },
             None => InputKind::DeadlineFired,
         };
         Input { cause, now, kind }

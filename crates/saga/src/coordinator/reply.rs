@@ -57,11 +57,17 @@ fn read(host: &Host, plan: &Plan, message: &Message) -> Result<(Arc<str>, Input)
     let identity = Identity::from_headers(wire::REPLY_TYPE, headers).map_err(|error| error.to_string())?;
     if *identity.definition != *plan.name || identity.version != plan.version {
         let (definition, version) = (&identity.definition, identity.version);
-        return Err(format!("a reply to `{definition}` version {version} on the topic of another definition"));
+        return Err(format!(
+            "a reply to `{definition}` version {version} on the topic of another definition"
+        ));
     }
     let ask = Ask::from_headers(wire::REPLY_TYPE, headers).map_err(|error| error.to_string())?;
     let reported = reported(message)?;
-    let input = Input { cause: message.id.0, now: host.store.now(), kind: InputKind::Answer { ask, reported } };
+    let input = Input {
+        cause: message.id.0,
+        now: host.store.now(),
+        kind: InputKind::Answer { ask, reported },
+    };
     Ok((stream_of(&identity.definition, &identity.key), input))
 }
 
@@ -78,7 +84,9 @@ fn reported(message: &Message) -> Result<Reported, String> {
         Some(wire::OUTCOME_EXPIRED) => Ok(Reported::Expired),
         Some(wire::OUTCOME_FAILED) => {
             let said = serde_json::from_slice::<Said>(&payload).map(|said| said.error);
-            Ok(Reported::Failed(said.unwrap_or_else(|_| String::from_utf8_lossy(&payload).into_owned())))
+            Ok(Reported::Failed(
+                said.unwrap_or_else(|_| String::from_utf8_lossy(&payload).into_owned()),
+            ))
         }
         other => Err(format!(
             "the outcome `{}` of a `{}` is not known",
@@ -87,4 +95,3 @@ fn reported(message: &Message) -> Result<Reported, String> {
         )),
     }
 }
-

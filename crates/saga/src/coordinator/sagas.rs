@@ -24,18 +24,31 @@ pub struct Sagas<S, D = AnyDatabase> {
 
 impl<S, D> Clone for Sagas<S, D> {
     fn clone(&self) -> Self {
-        Self { host: self.host.clone(), store: self.store.clone(), plan: self.plan.clone(), state: PhantomData }
+        Self {
+            host: self.host.clone(),
+            store: self.store.clone(),
+            plan: self.plan.clone(),
+            state: PhantomData,
+        }
     }
 }
 impl<S, D> fmt::Debug for Sagas<S, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sagas").field("definition", &self.plan.name).field("version", &self.plan.version).finish()
+        f.debug_struct("Sagas")
+            .field("definition", &self.plan.name)
+            .field("version", &self.plan.version)
+            .finish()
     }
 }
 
 impl<S: Data, D: 'static> Sagas<S, D> {
     pub(crate) fn new(host: Arc<Host>, store: EventStore<D>, plan: Arc<Plan>) -> Self {
-        Self { host, store, plan, state: PhantomData }
+        Self {
+            host,
+            store,
+            plan,
+            state: PhantomData,
+        }
     }
     /// Starts a saga, once per key: the second time, with the same input, the first one is returned. Dropped while it waits,
     /// the saga may still be started.
@@ -45,7 +58,11 @@ impl<S: Data, D: 'static> Sagas<S, D> {
     pub async fn start(&self, key: impl ToString, input: S) -> Result<Instance<S>> {
         let (key, stream) = self.name(&key.to_string())?;
         let begin = self.begin(&key, &stream, &input)?;
-        match self.host.append(&stream, &unborn(&self.plan, &key), begin.clone()).await {
+        match self
+            .host
+            .append(&stream, &unborn(&self.plan, &key), begin.clone())
+            .await
+        {
             Ok(_) => Ok(self.instance(stream)),
             Err(Error::Store(LogError::Conflict { .. } | LogError::IdReused(_))) => {
                 self.started(stream, &key, &begin.next).await
@@ -57,6 +74,7 @@ impl<S: Data, D: 'static> Sagas<S, D> {
     ///
     /// # Errors
     /// As [`start`](Self::start).
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and names are given as they are")]
     pub fn start_in<'a>(
         &'a self,
         tx: &'a mut impl InTransaction<D>,
@@ -68,7 +86,11 @@ impl<S: Data, D: 'static> Sagas<S, D> {
             let (key, stream) = self.name(&key)?;
             let begin = self.begin(&key, &stream, &input)?;
             let events = begin.encode(&self.host.process);
-            match self.store.append_in_checked(tx, &*stream, Expected::NoStream, events).await {
+            match self
+                .store
+                .append_in_checked(tx, &*stream, Expected::NoStream, events)
+                .await
+            {
                 Ok(()) => Ok(self.instance(stream)),
                 Err(LogError::Conflict { .. } | LogError::IdReused(_)) => self.started(stream, &key, &begin.next).await,
                 Err(error) => Err(error.into()),
@@ -97,7 +119,11 @@ impl<S: Data, D: 'static> Sagas<S, D> {
     fn begin(&self, key: &str, stream: &Arc<str>, input: &S) -> Result<Decision> {
         let input = serde_json::to_vec(input).map(Bytes::from).map_err(Error::codec)?;
         let now = self.host.store.now();
-        let input = Input { cause: cause(now, stream), now, kind: InputKind::Start { input } };
+        let input = Input {
+            cause: cause(now, stream),
+            now,
+            kind: InputKind::Start { input },
+        };
         react(&self.plan, &unborn(&self.plan, key).state, &[input]).map_err(|source| undecidable(stream, source))
     }
     /// The saga that has been started under this key before.
@@ -113,7 +139,11 @@ impl<S: Data, D: 'static> Sagas<S, D> {
         Ok(self.instance(stream))
     }
     fn instance(&self, stream: Arc<str>) -> Instance<S> {
-        Instance { host: self.host.clone(), stream, state: PhantomData }
+        Instance {
+            host: self.host.clone(),
+            stream,
+            state: PhantomData,
+        }
     }
 }
 
@@ -133,7 +163,11 @@ pub struct Instance<S> {
 
 impl<S> Clone for Instance<S> {
     fn clone(&self) -> Self {
-        Self { host: self.host.clone(), stream: self.stream.clone(), state: PhantomData }
+        Self {
+            host: self.host.clone(),
+            stream: self.stream.clone(),
+            state: PhantomData,
+        }
     }
 }
 impl<S> fmt::Debug for Instance<S> {
@@ -188,7 +222,10 @@ impl<S: Data> Instance<S> {
     /// # Errors
     /// [`Error::Illegal`] where it has ended.
     pub async fn cancel(&self, reason: &str) -> Result<()> {
-        let by = By { actor: self.host.process.clone(), reason: reason.to_owned() };
+        let by = By {
+            actor: self.host.process.clone(),
+            reason: reason.to_owned(),
+        };
         self.tell("cancel", InputKind::Cancel { by, seen: None }).await
     }
     /// Goes on where it is parked; where it is not, asks at once what waits for its next try.
@@ -196,7 +233,10 @@ impl<S: Data> Instance<S> {
     /// # Errors
     /// [`Error::Illegal`] where nothing waits.
     pub async fn resume(&self, reason: &str) -> Result<()> {
-        let by = By { actor: self.host.process.clone(), reason: reason.to_owned() };
+        let by = By {
+            actor: self.host.process.clone(),
+            reason: reason.to_owned(),
+        };
         self.tell("resume", InputKind::Resume { by, seen: None }).await
     }
     /// Tells it what an operator wants. A verb that names the version it was meant for is refused once the saga has moved.
@@ -206,11 +246,20 @@ impl<S: Data> Instance<S> {
     pub async fn tell(&self, verb: &'static str, kind: InputKind) -> Result<()> {
         // An operator may want the same twice, and mean it: nothing to derive the cause from but the time.
         let cause = Uuid::now_v7();
-        let input = |_: &Live| vec![Input { cause, now: self.host.store.now(), kind: kind.clone() }];
+        let input = |_: &Live| {
+            vec![Input {
+                cause,
+                now: self.host.store.now(),
+                kind: kind.clone(),
+            }]
+        };
         let outcome = self.host.decide(&self.stream, 0, input).await?;
         match outcome.noops.first() {
             None | Some((_, NoOp::AlreadyCancelled)) => Ok(()),
-            Some((_, NoOp::Ended)) => Err(Error::Illegal { verb, status: status(&outcome.live.state).to_owned() }),
+            Some((_, NoOp::Ended)) => Err(Error::Illegal {
+                verb,
+                status: status(&outcome.live.state).to_owned(),
+            }),
             Some((_, noop)) => {
                 let status = format!("{} ({noop:?})", status(&outcome.live.state));
                 Err(Error::Illegal { verb, status })
@@ -269,7 +318,11 @@ fn outcome<S: Data>(live: &Live) -> Option<Outcome<S>> {
         }
         Status::Parked(parked) => {
             let step = parked.ask.as_ref().map(|ask| ask.step.to_string()).unwrap_or_default();
-            Some(Outcome::Parked { state, step, reason: parked.text.clone() })
+            Some(Outcome::Parked {
+                state,
+                step,
+                reason: parked.text.clone(),
+            })
         }
         Status::New | Status::Running => None,
     }

@@ -19,10 +19,13 @@ const ENDS: [&str; 3] = ["saga.completed", "saga.compensated", "saga.parked"];
 /// Those who wait, by the stream of their saga.
 #[derive(Default)]
 pub(crate) struct Waiters {
-    waiting: Mutex<HashMap<Arc<str>, (Arc<Notify>, usize)>>,
+    waiting: Mutex<Waiting>,
     /// How far the log has been looked at; held by that one of those who wait who looks for all.
     tail: tokio::sync::Mutex<Option<Position>>,
 }
+
+/// For each saga, how to tell those who wait, and how many they are.
+type Waiting = HashMap<Arc<str>, (Arc<Notify>, usize)>;
 
 /// One who waits. Dropped, he waits no more.
 pub(crate) struct Waiter<'a> {
@@ -37,7 +40,11 @@ impl Waiters {
         let mut waiting = self.lock();
         let (notify, count) = waiting.entry(stream.clone()).or_default();
         *count += 1;
-        Waiter { waiters: self, stream: stream.clone(), notify: notify.clone() }
+        Waiter {
+            waiters: self,
+            stream: stream.clone(),
+            notify: notify.clone(),
+        }
     }
     /// The saga has moved.
     pub(crate) fn wake(&self, stream: &str) {
@@ -50,7 +57,7 @@ impl Waiters {
             notify.notify_waiters();
         }
     }
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, (Arc<Notify>, usize)>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// Looks at the log for all who wait, until it is cancelled.
@@ -69,7 +76,12 @@ impl Waiters {
         loop {
             store.wait_for(from).await;
             let head = store.head().await?.position;
-            let mut read = store.read_all().from(Position(from.0 + 1)).to(head).category(crate::wire::CATEGORY).types(ENDS);
+            let mut read = store
+                .read_all()
+                .from(Position(from.0 + 1))
+                .to(head)
+                .category(crate::wire::CATEGORY)
+                .types(ENDS);
             while let Some(event) = read.next().await {
                 self.wake(event?.stream.as_str());
             }

@@ -51,7 +51,10 @@ pub(crate) struct Row {
 pub(crate) enum Wants {
     Nothing,
     /// A look at that time. Where it is far off and nothing runs, since when that is so.
-    Look { at: Timestamp, far_since: Option<Timestamp> },
+    Look {
+        at: Timestamp,
+        far_since: Option<Timestamp>,
+    },
     /// The end of a local step that runs now.
     Outcome,
 }
@@ -80,7 +83,14 @@ impl Watches {
     }
     /// What the saga wants, as of one of its versions; an older one than is known says nothing new. None: it could not be
     /// learnt.
-    pub(crate) fn set(&mut self, progress: &Progress, stream: &Arc<str>, shard: u16, version: Option<i64>, wants: Wants) {
+    pub(crate) fn set(
+        &mut self,
+        progress: &Progress,
+        stream: &Arc<str>,
+        shard: u16,
+        version: Option<i64>,
+        wants: Wants,
+    ) {
         if !self.sagas.contains_key(stream) && wants == Wants::Nothing {
             return;
         }
@@ -113,7 +123,15 @@ impl Watches {
     fn release(&mut self, progress: &Progress, stream: &Arc<str>) {
         let Some(watch) = self.sagas.remove(stream) else { return };
         if watch.is_written {
-            self.put_row(progress, stream, Row { shard: watch.shard, due: None, held: watch.held });
+            self.put_row(
+                progress,
+                stream,
+                Row {
+                    shard: watch.shard,
+                    due: None,
+                    held: watch.held,
+                },
+            );
         } else if let Some(held) = watch.held {
             progress.done(watch.shard, held);
         }
@@ -154,10 +172,20 @@ impl Watches {
                 self.far.insert((since, stream));
                 break;
             }
-            let Some(watch) = self.sagas.remove(&stream) else { continue };
+            let Some(watch) = self.sagas.remove(&stream) else {
+                continue;
+            };
             let Some(due) = watch.due else { continue };
             self.due.remove(&(due, stream.clone()));
-            self.put_row(progress, &stream, Row { shard: watch.shard, due: Some(due), held: watch.held });
+            self.put_row(
+                progress,
+                &stream,
+                Row {
+                    shard: watch.shard,
+                    due: Some(due),
+                    held: watch.held,
+                },
+            );
         }
         std::mem::take(&mut self.rows)
     }
@@ -179,8 +207,12 @@ impl Watches {
     }
     /// Forgets all of a shard.
     pub(crate) fn drop_shard(&mut self, shard: u16) {
-        let gone: BTreeSet<Arc<str>> =
-            self.sagas.iter().filter(|(_, watch)| watch.shard == shard).map(|(stream, _)| stream.clone()).collect();
+        let gone: BTreeSet<Arc<str>> = self
+            .sagas
+            .iter()
+            .filter(|(_, watch)| watch.shard == shard)
+            .map(|(stream, _)| stream.clone())
+            .collect();
         self.sagas.retain(|stream, _| !gone.contains(stream));
         self.due.retain(|(_, stream)| !gone.contains(stream));
         self.far.retain(|(_, stream)| !gone.contains(stream));
@@ -194,11 +226,21 @@ impl Watches {
 
 impl Watch {
     fn new(shard: u16) -> Self {
-        Self { shard, held: None, due: None, far_since: None, is_written: false, version: 0 }
+        Self {
+            shard,
+            held: None,
+            due: None,
+            far_since: None,
+            is_written: false,
+            version: 0,
+        }
     }
 }
 
 /// A time so much later.
 pub(crate) fn later(time: Timestamp, by: Duration) -> Timestamp {
-    SignedDuration::try_from(by).ok().and_then(|by| time.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
+    SignedDuration::try_from(by)
+        .ok()
+        .and_then(|by| time.checked_add(by).ok())
+        .unwrap_or(Timestamp::MAX)
 }

@@ -49,7 +49,10 @@ pub(crate) struct Begun {
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.of);
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.of);
     }
 }
 
@@ -108,7 +111,11 @@ impl Worker {
         }
         for timer in live.state.timers(&live.plan) {
             // What is due now has just been decided on; where it is still there, it is not asked for in a tight loop.
-            let due = if timer.due > now { timer.due } else { later(now, Duration::from_secs(1)) };
+            let due = if timer.due > now {
+                timer.due
+            } else {
+                later(now, Duration::from_secs(1))
+            };
             soonest = Some(soonest.map_or(due, |known| known.min(due)));
         }
         let far = |at| (!runs && at > later(now, FAR)).then_some(now);
@@ -120,7 +127,10 @@ impl Worker {
         let mut watches = self.watches();
         let before = watches.next();
         watches.set(&self.progress, stream, shard, Some(live.state.version), wants);
-        if watches.next().is_some_and(|next| before.is_none_or(|before| next < before)) {
+        if watches
+            .next()
+            .is_some_and(|next| before.is_none_or(|before| next < before))
+        {
             self.sooner.notify_one();
         }
     }
@@ -135,26 +145,28 @@ impl Worker {
         let wants = match error {
             Some(Error::NotFound { .. }) => Wants::Nothing,
             Some(error) if is_broken(error) => Wants::Nothing,
-            Some(_) => Wants::Look { at: later(now, 2 * FAR), far_since: Some(now) },
-            None => Wants::Look { at: later(now, Duration::from_secs(1)), far_since: None },
+            Some(_) => Wants::Look {
+                at: later(now, 2 * FAR),
+                far_since: Some(now),
+            },
+            None => Wants::Look {
+                at: later(now, Duration::from_secs(1)),
+                far_since: None,
+            },
         };
         self.watches().set(&self.progress, stream, shard, None, wants);
         self.sooner.notify_one();
     }
 
-    fn begin(
-        self: &Arc<Self>,
-        host: &Arc<Host>,
-        stream: &Arc<str>,
-        shard: u16,
-        live: &Arc<Live>,
-        work: LocalWork,
-    ) {
+    fn begin(self: &Arc<Self>, host: &Arc<Host>, stream: &Arc<str>, shard: u16, live: &Arc<Live>, work: LocalWork) {
         let of = (work.ask.effect, work.ask.phase, work.ask.attempt);
         if !self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(of) {
             return;
         }
-        let begun = Begun { running: self.running.clone(), of };
+        let begun = Begun {
+            running: self.running.clone(),
+            of,
+        };
         let (worker, to, stream, live) = (self.clone(), host.clone(), stream.clone(), live.clone());
         let span = tracing::info_span!(
             "saga.step",
@@ -165,7 +177,11 @@ impl Worker {
             saga.attempt = work.ask.attempt,
         );
         let run = async move {
-            let permit = worker.permits.acquire().await.expect("invariant: the semaphore is never closed");
+            let permit = worker
+                .permits
+                .acquire()
+                .await
+                .expect("invariant: the semaphore is never closed");
             // Whoever has the shard now does it.
             if !worker.progress.holds(shard) {
                 return;
@@ -173,8 +189,15 @@ impl Worker {
             let reported = worker.report(&to, &live, &work).await;
             drop(permit);
             let cause = local_cause(&live.state, work.ask.effect, work.ask.phase, work.ask.attempt);
-            let kind = InputKind::Answer { ask: work.ask, reported };
-            let input = Input { cause, now: to.store.now(), kind };
+            let kind = InputKind::Answer {
+                ask: work.ask,
+                reported,
+            };
+            let input = Input {
+                cause,
+                now: to.store.now(),
+                kind,
+            };
             to.queue.post(&to, &stream, Item::Outcome { input, begun });
         };
         host.queue.spawn(run.instrument(span));
@@ -189,13 +212,23 @@ impl Worker {
             ended = self.run(live, work) => reported(ended),
             () = host.store.sleep_until(timeout) => Reported::Unknown(format!("no end after {:?}", work.timeout)),
         };
-        metric::local_step(&live.plan.name, &work.ask, &reported, host.store.now().duration_since(started));
+        metric::local_step(
+            &live.plan.name,
+            &work.ask,
+            &reported,
+            host.store.now().duration_since(started),
+        );
         reported
     }
 
     async fn run(&self, live: &Live, work: &LocalWork) -> Result<Verdict, BoxError> {
         let identity = &live.state.identity;
-        let memory = live.state.memory.as_ref().map(crate::core::Memory::to_json).transpose()?;
+        let memory = live
+            .state
+            .memory
+            .as_ref()
+            .map(crate::core::Memory::to_json)
+            .transpose()?;
         let ask = Ask {
             effect: work.ask.effect,
             phase: work.ask.phase,
@@ -210,9 +243,15 @@ impl Worker {
             reply_to: None,
         };
         let run = self.effect(&work.run);
-        if !work.run.is_transactional() && !(work.ask.phase == Phase::Compensate && is_behind_barrier(live, work)) {
+        let has_row = work.ask.phase == Phase::Compensate && is_behind_barrier(live, work);
+        if !work.run.is_transactional() && !has_row {
             // An idempotent step has no row: asked again, its function is a no-op for a known effect.
-            let given = Given { command: ask.command.clone(), reply: work.reply.clone(), ask, called: Called::default() };
+            let given = Given {
+                command: ask.command.clone(),
+                reply: work.reply.clone(),
+                ask,
+                called: Called::default(),
+            };
             fail::fail_point!("local.effect.before");
             let answered = run.run(given, Slot::default()).await;
             fail::fail_point!("local.effect.after");
@@ -223,21 +262,31 @@ impl Worker {
         }
         match work.ask.phase {
             Phase::Forward => self.gate.pass(&ask, Some(&run), None).await,
-            Phase::Compensate if is_behind_barrier(live, work) => {
+            Phase::Compensate if has_row => {
                 let action = action(live, work).map(|action| self.effect(action));
-                self.gate.pass(&ask, action.as_ref().map(|action| action as &dyn Effect), Some(&run)).await
+                self.gate
+                    .pass(&ask, action.as_ref().map(|action| action as &dyn Effect), Some(&run))
+                    .await
             }
             Phase::Compensate => {
                 // The step itself has no row, so its undo is an effect of its own.
                 let effect = MessageId::derived(work.ask.effect, "undo", 0).0;
                 let reply = work.reply.clone().unwrap_or_else(|| Bytes::from_static(b"null"));
-                let undo = Ask { effect, phase: Phase::Forward, command: reply, ..ask };
+                let undo = Ask {
+                    effect,
+                    phase: Phase::Forward,
+                    command: reply,
+                    ..ask
+                };
                 self.gate.pass(&undo, Some(&run), None).await
             }
         }
     }
     fn effect(&self, function: &Arc<dyn LocalRun>) -> LocalEffect {
-        LocalEffect { function: function.clone(), states: self.states.clone() }
+        LocalEffect {
+            function: function.clone(),
+            states: self.states.clone(),
+        }
     }
 }
 

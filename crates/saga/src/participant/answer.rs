@@ -28,7 +28,11 @@ pub(super) struct Handled<S, D> {
 
 impl<S: Clone + Send + Sync + 'static, D: 'static> Handled<S, D> {
     pub(super) fn new(handling: Handling<Request<S, D>>) -> Self {
-        Self { handling, layers: Vec::new(), retry: Retry::default() }
+        Self {
+            handling,
+            layers: Vec::new(),
+            retry: Retry::default(),
+        }
     }
     pub(super) fn layer(&mut self, layer: impl RouteLayer) {
         self.layers.push(Arc::new(move |route| layer.wrap(route)));
@@ -36,8 +40,15 @@ impl<S: Clone + Send + Sync + 'static, D: 'static> Handled<S, D> {
     pub(super) fn with_state(self, state: S) -> Handled<(), D> {
         let run = self.handling.run;
         let bound = move |cx: Request<(), D>, given| run(cx.with_state(state.clone()), given);
-        let handling = Handling { is_transactional: self.handling.is_transactional, run: Arc::new(bound) };
-        Handled { handling, layers: self.layers, retry: self.retry }
+        let handling = Handling {
+            is_transactional: self.handling.is_transactional,
+            run: Arc::new(bound),
+        };
+        Handled {
+            handling,
+            layers: self.layers,
+            retry: self.retry,
+        }
     }
 }
 
@@ -63,7 +74,11 @@ impl Desk {
             let serve = |phase| (phase, serve(gate, handlers, name, phase));
             commands.insert(*name, BTreeMap::from([Phase::Forward, Phase::Compensate].map(serve)));
         }
-        Arc::new(Self { gate: gate.clone(), bus: bus.clone(), commands })
+        Arc::new(Self {
+            gate: gate.clone(),
+            bus: bus.clone(),
+            commands,
+        })
     }
     /// Handles a command and settles it: after its effect and its reply are committed, never before.
     pub(super) async fn handle(&self, delivery: Delivery) {
@@ -93,7 +108,9 @@ impl Desk {
             Err(error) if ErrorClass::of(&*error) == ErrorClass::Permanent => {
                 // Its saga is told, in place of a dead letter that it would wait for.
                 let failed = self.gate.fail(&ask, chain(&*error)).await;
-                failed.map(|verdict| settlement(&ask.command_name, ask.phase, &verdict, attempt)).map_err(BoxError::from)
+                failed
+                    .map(|verdict| settlement(&ask.command_name, ask.phase, &verdict, attempt))
+                    .map_err(BoxError::from)
             }
             answered => answered,
         };
@@ -115,7 +132,10 @@ fn serve<D: 'static>(gate: &Arc<Gate>, handlers: &Handlers<(), D>, name: &'stati
         async move {
             let Incoming { message, attempt, .. } = incoming;
             let ask = request::read(&message)?;
-            let effect = |handling| CommandEffect { handling, message: message.clone() };
+            let effect = |handling| CommandEffect {
+                handling,
+                message: message.clone(),
+            };
             let (action, undo) = (action.map(effect), undo.map(effect));
             let action = action.as_ref().map(|action| action as &dyn Effect);
             let undo = undo.as_ref().map(|undo| undo as &dyn Effect);
@@ -124,10 +144,16 @@ fn serve<D: 'static>(gate: &Arc<Gate>, handlers: &Handlers<(), D>, name: &'stati
         }
     }));
     let Some(handled) = handlers.get(&(name, phase)) else {
-        return Served { route, retry: Retry::default() };
+        return Served {
+            route,
+            retry: Retry::default(),
+        };
     };
     let route = handled.layers.iter().fold(route, |route, wrap| wrap(route));
-    Served { route, retry: handled.retry.clone() }
+    Served {
+        route,
+        retry: handled.retry.clone(),
+    }
 }
 
 fn settlement(command: &str, phase: Phase, verdict: &Verdict, attempt: u32) -> Settlement {
@@ -144,7 +170,9 @@ fn settlement(command: &str, phase: Phase, verdict: &Verdict, attempt: u32) -> S
 /// What follows a failed attempt: a wait, or none where the command is given up.
 fn next(retry: &Retry, id: MessageId, attempt: u32) -> Option<Duration> {
     let given_up = retry.attempts_max.is_some_and(|max| attempt >= max);
-    let held = (1..=attempt.min(1_000)).map(|earlier| retry.backoff(id, earlier)).sum::<Duration>();
+    let held = (1..=attempt.min(1_000))
+        .map(|earlier| retry.backoff(id, earlier))
+        .sum::<Duration>();
     (!given_up && held <= retry.hold_max).then(|| retry.backoff(id, attempt))
 }
 
@@ -164,7 +192,13 @@ impl<D: 'static> Effect for CommandEffect<D> {
     }
     fn run(&self, given: Given, slot: Slot) -> BoxFuture<'static, Result<Answered, BoxError>> {
         let (message, saga) = (self.message.clone(), SagaContext::of(&given.ask));
-        let request = Request { message, saga, state: (), slot, database: PhantomData };
+        let request = Request {
+            message,
+            saga,
+            state: (),
+            slot,
+            database: PhantomData,
+        };
         (self.handling.run)(request, given)
     }
 }

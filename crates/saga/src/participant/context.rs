@@ -23,7 +23,13 @@ pub struct Request<S = (), D = AnyDatabase> {
 
 impl<S, D> Request<S, D> {
     pub(crate) fn with_state<T>(self, state: T) -> Request<T, D> {
-        Request { message: self.message, saga: self.saga, state, slot: self.slot, database: PhantomData }
+        Request {
+            message: self.message,
+            saga: self.saga,
+            state,
+            slot: self.slot,
+            database: PhantomData,
+        }
     }
 }
 impl<S: Clone + Send + Sync + 'static, D: 'static> Context for Request<S, D> {
@@ -41,7 +47,9 @@ impl<S: Clone + Send + Sync + 'static, D: 'static, T: FromRef<S>> Provides<T> fo
 }
 impl<S, D> fmt::Debug for Request<S, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").field("saga", &self.saga).finish_non_exhaustive()
+        f.debug_struct("Request")
+            .field("saga", &self.saga)
+            .finish_non_exhaustive()
     }
 }
 
@@ -94,10 +102,14 @@ pub struct Tx<D: Database> {
 
 impl<D: Database> Tx<D> {
     fn get(&self) -> &Transaction<D> {
-        self.transaction.as_ref().expect("invariant: a `Tx` has its transaction until it is dropped")
+        self.transaction
+            .as_ref()
+            .expect("invariant: a `Tx` has its transaction until it is dropped")
     }
     fn get_mut(&mut self) -> &mut Transaction<D> {
-        self.transaction.as_mut().expect("invariant: a `Tx` has its transaction until it is dropped")
+        self.transaction
+            .as_mut()
+            .expect("invariant: a `Tx` has its transaction until it is dropped")
     }
 }
 impl<D: Database> Deref for Tx<D> {
@@ -135,7 +147,10 @@ impl<X: Transacts<D>, D: Database> FromContext<X> for Tx<D> {
         let none = "there is no transaction here: the store is on another database, or a second `Tx` was asked for";
         let transaction = cx.slot().take().ok_or_else(|| ExtractError(none.into()))?;
         match transaction.downcast() {
-            Ok(transaction) => Ok(Self { transaction: Some(*transaction), slot: cx.slot().clone() }),
+            Ok(transaction) => Ok(Self {
+                transaction: Some(*transaction),
+                slot: cx.slot().clone(),
+            }),
             Err(other) => {
                 cx.slot().put(other);
                 Err(ExtractError(none.into()))

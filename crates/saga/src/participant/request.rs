@@ -45,7 +45,10 @@ pub(crate) fn read(message: &Message) -> Result<Ask, Malformed> {
         saga_key: required(headers, wire::KEY)?.to_owned(),
         step: required(headers, wire::STEP)?.to_owned(),
         attempt: parse(headers, wire::ATTEMPT)?,
-        not_after: headers.get(name::EXPIRY).map(|_| parse::<Timestamp>(headers, name::EXPIRY)).transpose()?,
+        not_after: headers
+            .get(name::EXPIRY)
+            .map(|_| parse::<Timestamp>(headers, name::EXPIRY))
+            .transpose()?,
         reply_to: Some(ReplyTo {
             topic: Topic::from(required(headers, wire::REPLY_TO)?.to_owned()),
             message: message.id,
@@ -67,8 +70,13 @@ fn required<'a>(headers: &'a Headers, attribute: &'static str) -> Result<&'a str
 }
 fn parse<T: std::str::FromStr<Err: ToString>>(headers: &Headers, attribute: &'static str) -> Result<T, Malformed> {
     let value = required(headers, attribute)?;
-    value.parse().map_err(|error: T::Err| malformed(attribute, &format!("cannot be read: {}", error.to_string())))
+    value
+        .parse()
+        .map_err(|error: T::Err| malformed(attribute, &format!("cannot be read: {}", error.to_string())))
 }
 fn malformed(attribute: &'static str, problem: &str) -> Malformed {
-    Malformed { attribute, problem: problem.to_owned() }
+    Malformed {
+        attribute,
+        problem: problem.to_owned(),
+    }
 }

@@ -1,5 +1,5 @@
 //! A small shop for tests: commands, participants that count their effects, definitions.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part")]
 
 use std::{
     collections::BTreeMap,
@@ -52,7 +52,11 @@ pub(crate) struct Order {
 }
 
 pub(crate) fn order(sku: &str, cents: u32) -> Order {
-    Order { sku: sku.into(), cents, reservation: 0 }
+    Order {
+        sku: sku.into(),
+        cents,
+        reservation: 0,
+    }
 }
 
 /// What the participants have done, by saga key: the order of effects.
@@ -97,16 +101,28 @@ pub(crate) fn by_bus() -> Definition<Order> {
     Saga::define("by-bus")
         .step(
             "reserve",
-            call(|order: &Order| Reserve { sku: order.sku.clone() }).on_reply(|order, id| order.reservation = id).undo(),
+            call(|order: &Order| Reserve { sku: order.sku.clone() })
+                .on_reply(|order, id| order.reservation = id)
+                .undo(),
         )
         .pivot("charge", call(|order: &Order| Charge { cents: order.cents }))
-        .step("ship", call(|order: &Order| Ship { reservation: order.reservation }))
+        .step(
+            "ship",
+            call(|order: &Order| Ship {
+                reservation: order.reservation,
+            }),
+        )
         .build()
 }
 
 /// The participants of all three services, on a store of their own.
 pub(crate) fn participants<D: 'static>(store: &EventStore<D>, world: &World) -> Participant<D> {
-    Participant::new(store).on(reserve).undo(release).on(charge).on(ship).with_state(world.clone())
+    Participant::new(store)
+        .on(reserve)
+        .undo(release)
+        .on(charge)
+        .on(ship)
+        .with_state(world.clone())
 }
 
 async fn reserve_here(State(world): State<World>, saga: SagaContext, order: Order) -> Answer<u64, String> {
@@ -136,7 +152,12 @@ async fn ship_here(State(world): State<World>, saga: SagaContext, order: Order) 
 /// The same with local, idempotent steps.
 pub(crate) fn locally() -> Definition<Order> {
     Saga::define("locally")
-        .step("reserve", local(reserve_here).on_reply(|order: &mut Order, id| order.reservation = id).undo(release_here))
+        .step(
+            "reserve",
+            local(reserve_here)
+                .on_reply(|order: &mut Order, id| order.reservation = id)
+                .undo(release_here),
+        )
         .pivot("charge", local(charge_here))
         .step("ship", local(ship_here))
         .build()
@@ -152,11 +173,17 @@ impl Running {
     pub(crate) fn participant<D: 'static + Send + Sync>(participant: Participant<D>, bus: &Bus) -> Self {
         let (stop, bus) = (CancellationToken::new(), bus.clone());
         let until = stop.clone().cancelled_owned();
-        Self { task: tokio::spawn(async move { participant.run(&bus, until).await }), stop }
+        Self {
+            task: tokio::spawn(async move { participant.run(&bus, until).await }),
+            stop,
+        }
     }
     pub(crate) fn coordinator<D: 'static + Send + Sync>(coordinator: &Coordinator<D>) -> Self {
         let stop = CancellationToken::new();
-        Self { task: tokio::spawn(coordinator.clone().run(stop.clone().cancelled_owned())), stop }
+        Self {
+            task: tokio::spawn(coordinator.clone().run(stop.clone().cancelled_owned())),
+            stop,
+        }
     }
     /// Stops as an operator would.
     pub(crate) async fn end(self) {
