@@ -19,6 +19,8 @@ mod memory;
 mod row;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(all(test, feature = "sqlite"))]
+mod tests;
 
 use std::any::Any;
 

@@ -16,8 +16,8 @@ use super::queue::Queue;
 use super::waiters::Waiters;
 use super::work::Worker;
 use crate::core::{
-    Decision, Input, InputKind, LoadError, NoOp, ParkReason, Plan, ReactError, SagaEvent, State, load, load_unverified,
-    react,
+    Decision, Input, InputKind, LoadError, NoOp, ParkReason, Plan, ReactError, SagaEvent, State, Status, load,
+    load_unverified, react,
 };
 use crate::{Error, Result, chain, metric_definitions as metric, serve, wire};
 
@@ -195,7 +195,9 @@ impl Host {
             state: decision.next,
         });
         self.cache.put(stream, live.clone());
-        self.waiters.wake(stream);
+        if live.state.is_ended() || matches!(live.state.status, Status::Parked(_)) {
+            self.waiters.wake(stream);
+        }
         if let Some(worker) = self.worker() {
             worker.look(self, stream, &live);
         }

@@ -200,6 +200,8 @@ impl<D: 'static> Coordinator<D> {
             }
         };
         stop.cancel();
+        // No step is begun any more; those that run end.
+        host.set_worker(None);
         let ended = ended.and(serve::join(&mut takers).await);
         host.queue.drain(DRAIN).await;
         settled.cancel();
