@@ -26,10 +26,6 @@ const CONCLUDE_MAX: u32 = 6;
 const CONCLUDE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The names at which a test may kill the process: around a handler, and around the commit after it.
-#[cfg_attr(
-    not(feature = "failpoints"),
-    expect(dead_code, reason = "the points are there with that feature")
-)]
 pub(crate) struct KillPoints {
     pub(crate) effect: [&'static str; 2],
     pub(crate) undo: [&'static str; 2],
@@ -57,10 +53,6 @@ pub(crate) struct Gate {
     store: EventStore,
     owner: Uuid,
     running: Running,
-    #[cfg_attr(
-        not(feature = "failpoints"),
-        expect(dead_code, reason = "the points are there with that feature")
-    )]
     points: &'static KillPoints,
 }
 

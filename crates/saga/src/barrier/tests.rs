@@ -1,3 +1,5 @@
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail them by panicking")]
+
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},

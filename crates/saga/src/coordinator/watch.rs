@@ -218,10 +218,6 @@ impl Watches {
         self.far.retain(|(_, stream)| !gone.contains(stream));
         self.rows.retain(|_, row| row.shard != shard);
     }
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.sagas.len()
-    }
 }
 
 impl Watch {
