@@ -23,6 +23,7 @@ pub(crate) enum State {
     Undone,
 }
 
+#[cfg(feature = "sqlite")]
 impl State {
     const ALL: [Self; 5] = [Self::Started, Self::Done, Self::Rejected, Self::Tombstone, Self::Undone];
 
