@@ -116,6 +116,8 @@ struct Schedule {
     /// When a node that was killed comes back.
     down: Vec<(Instant, Kind)>,
     plans: Vec<Plan>,
+    /// How far each log's clock is off.
+    off: [SignedDuration; 4],
     faults: Arc<Mutex<Faults>>,
     tally: Tally,
 }
@@ -163,6 +165,7 @@ impl Schedule {
             nodes,
             down: Vec::new(),
             plans,
+            off: [SignedDuration::ZERO; 4],
             faults,
             tally: Tally::default(),
         }
@@ -255,10 +258,12 @@ impl Schedule {
             .extend(back.into_iter().map(|(_, kind)| Node::start(kind, &self.site)));
     }
 
+    /// Sets the clock of one log to another time, at most an hour off in either direction.
     fn jump(&mut self) {
-        let by = SignedDuration::from_secs(self.dice.random_range(-3_600..3_600));
+        let off = SignedDuration::from_secs(self.dice.random_range(-3_600..3_600));
         let log = self.dice.random_range(0..self.site.logs.len());
-        self.site.logs[log].jump(by);
+        self.site.logs[log].jump(off - self.off[log]);
+        self.off[log] = off;
         self.tally.count("clock jumps", 1);
     }
 
