@@ -200,14 +200,17 @@ async fn who_waits_for_a_connection_does_not_hold_the_queue() {
 
 /// A store that has taken the only shard of a subscription and is gone without giving it back, as after a kill.
 async fn leave_a_lease_behind(path: &Path) {
-    let store = EventStore::connect(&url(path)).await.unwrap();
+    let store = EventStore::connect(&url(path)).await.expect("the log works");
     let mut feed = store
         .subscribe("work")
         .lease(Duration::from_mins(5))
         .open()
         .await
-        .unwrap();
-    assert!(matches!(feed.next().await.unwrap(), Signal::Gained { .. }));
+        .expect("the log works");
+    assert!(matches!(
+        feed.next().await.expect("the log works"),
+        Signal::Gained { .. }
+    ));
     drop(feed);
 }
 

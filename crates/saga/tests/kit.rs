@@ -174,7 +174,9 @@ fn a_wrong_expectation_says_what_has_happened() {
         "{text}"
     );
     assert!(text.contains("`charge` is done"), "the history is told: {text}");
-    let text = message(|| drop(reserved().completed()));
+    let text = message(|| {
+        reserved().completed();
+    });
     assert!(
         text.contains("the saga is not completed") && text.contains("waits for an answer of payment"),
         "{text}"

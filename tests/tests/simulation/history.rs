@@ -175,9 +175,9 @@ impl History {
                 self.facts()
                     .any(|(_, f)| matches!(f, Fact::UndoRequested(r) if place(&r.ask.step) == Some(later)))
             };
-            for later in step + 1..UNDOABLE.len() {
+            for (later, name) in UNDOABLE.iter().enumerate().skip(step + 1) {
                 if touched(later) && !undone(later) {
-                    say(format!("{} is undone before {}", UNDOABLE[step], UNDOABLE[later]));
+                    say(format!("{} is undone before {name}", UNDOABLE[step]));
                 }
             }
             last_done = last_done.min(step);
@@ -204,7 +204,7 @@ impl History {
 
     /// One effect id for all asks of a step, and the same bytes in each.
     fn keeps_its_effect_ids(&self, say: &mut impl FnMut(String)) {
-        let mut known: BTreeMap<(String, u32, u32, &'static str), (Uuid, Vec<u8>, u32)> = BTreeMap::new();
+        let mut known = BTreeMap::new();
         for (_, fact) in self.facts() {
             let (Fact::StepRequested(request) | Fact::UndoRequested(request)) = fact else {
                 continue;

@@ -4,6 +4,8 @@
 //! `SAGAMILL_SEEDS` says how many schedules (default 200), `SAGAMILL_SEED` which one alone: a failing seed prints itself, and
 //! the same seed makes the same schedule; with `RUST_LOG` set it tells what it does.
 
+#![expect(clippy::print_stdout, reason = "a long test says what it did")]
+
 mod history;
 mod lost_tail;
 mod node;

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    sync::mpsc::{self, Receiver},
     time::{Duration, Instant},
 };
 
@@ -88,10 +88,7 @@ impl Dev {
     }
     /// The next saga that ended; none: nothing within the time, or the process is gone.
     pub(crate) fn next(&self, within: Duration) -> Option<Ended> {
-        match self.lines.recv_timeout(within) {
-            Ok(ended) => Some(ended),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.lines.recv_timeout(within).ok()
     }
 }
 
