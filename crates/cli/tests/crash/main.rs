@@ -107,10 +107,13 @@ fn killed_anywhere_every_saga_ends_with_exactly_its_effects() {
     let mut tally = Tally::default();
     let mut point = 0;
     while tally.kills() < wanted {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut dir = tempfile::tempdir().expect("a temporary directory");
+        // Where the test fails, the databases stay, to be looked into.
+        dir.disable_cleanup(true);
         let data = dir.path().join("shop");
         let kills = KILLS_PER_SHOP.min(wanted - tally.kills());
         one_shop(&data, kills, &mut point, &mut dice, &mut tally);
+        dir.disable_cleanup(false);
     }
     tally.print();
     assert!(tally.kills() >= wanted, "it has to kill");
@@ -197,7 +200,8 @@ fn wait_until_all_ended(dev: &mut Dev, data: &Path, waiting: &mut BTreeSet<Strin
         );
         assert!(
             Instant::now() < end,
-            "still in flight 90 s after the last start: {left:?}"
+            "still in flight 90 s after the last start, in {}: {left:?}",
+            data.display()
         );
         std::thread::sleep(Duration::from_millis(100));
     }
