@@ -186,7 +186,7 @@ fn note_recoveries(dev: &Dev, waiting: &mut BTreeSet<String>, tally: &mut Tally)
 }
 
 fn wait_until_all_ended(dev: &mut Dev, data: &Path, waiting: &mut BTreeSet<String>, tally: &mut Tally) {
-    let end = Instant::now() + Duration::from_secs(90);
+    let end = Instant::now() + Duration::from_secs(240);
     loop {
         note_recoveries(dev, waiting, tally);
         let left = books::in_flight(data);
@@ -200,7 +200,7 @@ fn wait_until_all_ended(dev: &mut Dev, data: &Path, waiting: &mut BTreeSet<Strin
         );
         assert!(
             Instant::now() < end,
-            "still in flight 90 s after the last start, in {}: {left:?}",
+            "still in flight 240 s after the last start, in {}: {left:?}",
             data.display()
         );
         std::thread::sleep(Duration::from_millis(100));

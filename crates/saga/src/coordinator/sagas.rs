@@ -4,12 +4,13 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
+use sagamill_bus::MessageId;
 use sagamill_eventstore::{AnyDatabase, Error as LogError, EventStore, Expected, InTransaction};
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::cache::Live;
-use super::host::{Host, stream_of, unborn, undecidable};
+use super::host::{Host, ordinal, stream_of, unborn, undecidable};
 use crate::core::{By, Decision, Direction, Input, InputKind, NoOp, Plan, State, Status, Why, react, why};
 use crate::definition::NAME_BYTES_MAX;
 use crate::{Error, Result, step::Data};
@@ -244,14 +245,14 @@ impl<S: Data> Instance<S> {
     /// # Errors
     /// [`Error::Illegal`] where it does not fit where the saga is.
     pub async fn tell(&self, verb: &'static str, kind: InputKind) -> Result<()> {
-        // An operator may want the same twice, and mean it: nothing to derive the cause from but the time.
-        let cause = Uuid::now_v7();
-        let input = |_: &Live| {
-            vec![Input {
-                cause,
-                now: self.host.store.now(),
-                kind: kind.clone(),
-            }]
+        // An operator may want the same twice, and mean it: the version tells one time from the other, since an append is
+        // made once at each.
+        let input = |live: &Live| {
+            let now = self.host.store.now();
+            let of = format!("{verb}/{}", now.as_microsecond());
+            let cause = MessageId::derived(live.state.identity.instance, &of, ordinal(live.state.version)).0;
+            let kind = kind.clone();
+            vec![Input { cause, now, kind }]
         };
         let outcome = self.host.decide(&self.stream, 0, input).await?;
         match outcome.noops.first() {
