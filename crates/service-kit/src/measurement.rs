@@ -1,6 +1,9 @@
 //! Metrics for Prometheus.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +15,8 @@ const SECONDS: &[f64] = &[
 /// How often what histograms have gathered is folded up, so that it does not grow while nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+/// Locked while it is made: of two that start at once, the second gets the first one's.
+static RECORDER: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
 
 /// The process's metrics. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -36,7 +40,8 @@ impl Metrics {
     /// # Errors
     /// [`MetricsError`].
     pub fn start() -> Result<Self, MetricsError> {
-        if let Some(handle) = RECORDER.get() {
+        let mut recording = RECORDER.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = &*recording {
             return Ok(Self(handle.clone()));
         }
         let suffix = Matcher::Suffix("_seconds".to_owned());
@@ -45,7 +50,7 @@ impl Metrics {
             .build_recorder();
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Installed)?;
-        Ok(Self(RECORDER.get_or_init(|| handle).clone()))
+        Ok(Self(recording.insert(handle).clone()))
     }
     /// Keeps memory bounded while nobody scrapes.
     pub async fn upkeep(self, stop: CancellationToken) {
