@@ -18,6 +18,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sagamill", &["sagamill-bus", "sagamill-eventstore", "sagamill-saga"]),
     ("sagamill-service-kit", &[]),
     ("shop-contracts", &["sagamill"]),
+    ("shop-frame", &["sagamill", "sagamill-service-kit", "shop-contracts"]),
     ("shop-order", SERVICE),
     ("shop-inventory", SERVICE),
     ("shop-payment", SERVICE),
@@ -28,6 +29,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "sagamill",
             "sagamill-service-kit",
             "shop-contracts",
+            "shop-frame",
             "shop-order",
             "shop-inventory",
             "shop-payment",
@@ -41,7 +43,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sagamill-tests", &["sagamill-cli"]),
     ("xtask", &[]),
 ];
-const SERVICE: &[&str] = &["sagamill", "sagamill-service-kit", "shop-contracts"];
+const SERVICE: &[&str] = &["sagamill", "sagamill-service-kit", "shop-contracts", "shop-frame"];
 
 /// The crates that others build on: they know no HTTP, no console, no process set-up.
 const LIBRARIES: [&str; 4] = ["sagamill-bus", "sagamill-eventstore", "sagamill-saga", "sagamill"];

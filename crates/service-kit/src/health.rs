@@ -10,6 +10,7 @@ use axum::{
     routing::get,
 };
 use serde_json::json;
+use sqlx::Connection as _;
 use tokio_util::sync::CancellationToken;
 
 /// How long one check may take before it counts as failed.
@@ -31,16 +32,13 @@ impl Check {
         Self(Arc::new(move || Box::pin(check())))
     }
     /// Ready when the database answers.
-    pub fn database(pool: &sqlx::SqlitePool) -> Self {
+    pub fn database<D: sqlx::Database>(pool: &sqlx::Pool<D>) -> Self {
         let pool = pool.clone();
         Self::new(move || {
             let pool = pool.clone();
             async move {
-                sqlx::query("select 1")
-                    .execute(&pool)
-                    .await
-                    .map(drop)
-                    .map_err(|error| error.to_string())
+                let answered = async { pool.acquire().await?.ping().await };
+                answered.await.map_err(|error: sqlx::Error| error.to_string())
             }
         })
     }

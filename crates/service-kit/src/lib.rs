@@ -2,7 +2,6 @@
 //!
 //! Beside the services and the command line, this is the only crate that reads the environment.
 
-mod database;
 mod health;
 mod intake;
 mod logging;
@@ -12,7 +11,6 @@ mod process;
 mod serve;
 mod shutdown;
 
-pub use database::open_sqlite;
 pub use health::{Check, Health};
 pub use intake::{ApiJson, BODY_LIMIT, Intake};
 pub use logging::{LogError, LogFormat, start_logging};

@@ -1,5 +1,5 @@
-//! The questions by which a service answers for its own database. In process today; over HTTP or gRPC the same traits have
-//! another implementation. Nobody opens another's database.
+//! How a service answers for its own database. In the same process, over HTTP or gRPC, whoever asks holds the same trait.
+//! Nobody opens another's database.
 
 use std::{fmt, pin::Pin};
 
@@ -31,12 +31,10 @@ impl BooksError {
     }
 }
 
-/// Inventory answers.
-pub trait InventoryBooks: fmt::Debug + Send + Sync {
-    /// How much there is of each article.
-    fn stock(&self) -> Answering<'_, Vec<StockLevel>>;
-    /// Stock and reservations, at one moment.
-    fn book(&self) -> Answering<'_, StockBook>;
+/// A page of a service's books, as it is at one moment.
+pub trait Book<P>: fmt::Debug + Send + Sync {
+    /// Reads it.
+    fn read(&self) -> Answering<'_, P>;
 }
 
 /// One article's stock: what there was at first is available or held, at every moment.
@@ -70,12 +68,6 @@ pub struct Reservation {
     pub lines: Vec<Line>,
     /// Still set aside, not released.
     pub held: bool,
-}
-
-/// Payment answers, for its provider too.
-pub trait PaymentBooks: fmt::Debug + Send + Sync {
-    /// Payments and the provider's ledger, the second read after the first.
-    fn book(&self) -> Answering<'_, PaymentBook>;
 }
 
 /// Payment's database, then its provider's.
@@ -140,12 +132,6 @@ impl AuthorizationState {
             .into_iter()
             .find(|state| state.as_str() == text)
     }
-}
-
-/// Shipping answers.
-pub trait ShippingBooks: fmt::Debug + Send + Sync {
-    /// All shipments.
-    fn book(&self) -> Answering<'_, ShippingBook>;
 }
 
 /// Shipping's database at one moment.

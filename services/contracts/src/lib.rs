@@ -1,5 +1,5 @@
 //! What the services of the sample shop ask of each other: commands with their replies and rejections, events, the
-//! catalogue, and the questions by which each answers for its own database.
+//! catalogue, and how each answers for its own database.
 
 mod books;
 mod catalogue;
@@ -9,8 +9,8 @@ mod money;
 mod name;
 
 pub use books::{
-    Answering, AuthorizationState, BookedShipment, BooksError, HeldAuthorization, InventoryBooks, PaymentBook,
-    PaymentBooks, ProviderBook, Reservation, ShipmentState, ShippingBook, ShippingBooks, StockBook, StockLevel,
+    Answering, AuthorizationState, Book, BookedShipment, BooksError, HeldAuthorization, PaymentBook, ProviderBook,
+    Reservation, ShipmentState, ShippingBook, StockBook, StockLevel,
 };
 pub use catalogue::{Article, CATALOGUE, Delivery, article};
 pub use command::{

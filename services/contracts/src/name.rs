@@ -70,6 +70,13 @@ impl Quantity {
     pub const fn get(self) -> u32 {
         self.0
     }
+    /// From what a database has stored.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn stored(quantity: i64) -> Result<Self, QuantityError> {
+        Self::try_from(u32::try_from(quantity).unwrap_or(0))
+    }
     /// Both together.
     ///
     /// # Errors

@@ -2,18 +2,18 @@
 
 use sagamill::prelude::{Answer, SagaContext, Tx, Undo};
 use shop_contracts::{OutOfStock, ReserveStock, Reserved};
-use sqlx::Sqlite;
+use shop_frame::Db;
 
 use crate::stock;
 
-pub(crate) async fn reserve_stock(
+pub(crate) async fn reserve_stock<D: Db>(
     saga: SagaContext,
-    mut tx: Tx<Sqlite>,
+    mut tx: Tx<D>,
     command: ReserveStock,
 ) -> Result<Answer<Reserved, OutOfStock>, sqlx::Error> {
-    stock::reserve(&mut tx, saga.effect, &command.order, &command.lines).await
+    stock::reserve(&mut D::sql(&mut tx), saga.effect, &command.order, &command.lines).await
 }
 
-pub(crate) async fn release_stock(mut tx: Tx<Sqlite>, undo: Undo<ReserveStock>) -> Result<(), sqlx::Error> {
-    stock::release(&mut tx, undo.reply.reservation).await
+pub(crate) async fn release_stock<D: Db>(mut tx: Tx<D>, undo: Undo<ReserveStock>) -> Result<(), sqlx::Error> {
+    stock::release(&mut D::sql(&mut tx), undo.reply.reservation).await
 }

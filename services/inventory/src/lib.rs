@@ -6,17 +6,13 @@ mod books;
 mod handler;
 mod stock;
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-use axum::{Json, Router, extract::State, routing::get};
-use sagamill::{
-    bus::Bus,
-    eventstore::{EventStore, Relay},
-    prelude::Participant,
-};
-use sagamill_service_kit::{Check, Problem, open_sqlite};
-use shop_contracts::{InventoryBooks, StockBook};
-use sqlx::Sqlite;
+use axum::Router;
+use sagamill::{bus::Bus, eventstore::EventStore, prelude::Participant};
+use sagamill_service_kit::{Check, Intake};
+use shop_contracts::{Book, StockBook, StockLevel};
+use shop_frame::{Db, Location, Running, Service, page};
 use tokio_util::sync::CancellationToken;
 
 use crate::books::Books;
@@ -28,7 +24,7 @@ pub enum Error {
     /// Its database cannot be opened or migrated.
     #[error("the inventory database failed")]
     Database(#[from] sqlx::Error),
-    /// Its log cannot be opened, or its relay stopped.
+    /// Its log cannot be opened.
     #[error("the inventory log failed")]
     Log(#[from] sagamill::eventstore::Error),
     /// Its participant stopped.
@@ -36,64 +32,52 @@ pub enum Error {
     Participant(#[from] sagamill::Error),
 }
 
-/// The service over its own database. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Inventory {
-    store: EventStore<Sqlite>,
+/// The service over its own database.
+#[derive(Debug)]
+pub struct Inventory<D: Db> {
+    store: EventStore<D>,
+    bus: Bus,
 }
 
-impl Inventory {
-    /// Opens its database, made and filled where it is missing.
+impl<D: Db> Inventory<D> {
+    /// Opens its database, with its tables made and its shelves filled where they are missing.
     ///
     /// # Errors
     /// [`Error::Database`], [`Error::Log`].
-    pub async fn open(file: &Path) -> Result<Self, Error> {
-        let pool = open_sqlite(file).await?;
-        stock::migrate(&pool).await?;
-        let store = EventStore::open(pool).await?;
-        Ok(Self { store })
+    pub async fn open(database: &Location, bus: Bus) -> Result<Self, Error> {
+        let store = EventStore::open(stock::open(database).await?).await?;
+        Ok(Self { store, bus })
     }
-    /// How it answers for its database.
-    pub fn books(&self) -> Arc<dyn InventoryBooks> {
+    /// Stock and reservations, at one moment.
+    pub fn book(&self) -> Arc<dyn Book<StockBook>> {
         Arc::new(Books(self.store.pool().clone()))
     }
-    /// Whether its database answers.
-    pub fn check(&self) -> Check {
-        Check::database(self.store.pool())
-    }
-    /// Its own HTTP routes: `GET /book`.
-    pub fn routes(&self) -> Router {
-        Router::new().route("/book", get(book)).with_state(self.books())
-    }
-    /// Takes commands from the bus and publishes replies, until `stop`.
-    ///
-    /// # Errors
-    /// [`Error::Participant`], [`Error::Log`]: what must stop it, not what can be tried again.
-    pub async fn run(self, bus: Bus, stop: CancellationToken) -> Result<(), Error> {
-        let participant = Participant::new(&self.store)
-            .on(handler::reserve_stock)
-            .undo(handler::release_stock);
-        let commands = async {
-            Ok(participant
-                .with_state(())
-                .run(&bus, stop.clone().cancelled_owned())
-                .await?)
-        };
-        let replies = async {
-            Ok(Relay::new(&self.store, &bus)
-                .run(stop.clone().cancelled_owned())
-                .await?)
-        };
-        let ended = tokio::try_join!(commands, replies).map(drop);
-        self.store.close().await;
-        ended
+    /// How much there is of each article.
+    pub fn stock(&self) -> Arc<dyn Book<Vec<StockLevel>>> {
+        Arc::new(Books(self.store.pool().clone()))
     }
 }
 
-async fn book(State(books): State<Arc<dyn InventoryBooks>>) -> Result<Json<StockBook>, Problem> {
-    books
-        .book()
-        .await
-        .map(Json)
-        .map_err(|error| Problem::unavailable(&error))
+impl<D: Db> Service for Inventory<D> {
+    fn check(&self) -> Check {
+        Check::database(self.store.pool())
+    }
+    /// `GET /book`, `GET /stock`.
+    fn routes(&self, _: Intake) -> Router {
+        Router::new()
+            .route("/book", page(self.book()))
+            .route("/stock", page(self.stock()))
+    }
+    /// Takes commands from the bus and publishes replies.
+    fn run(self: Box<Self>, stop: CancellationToken) -> Running {
+        let participant = Participant::new(&self.store)
+            .on(handler::reserve_stock::<D>)
+            .undo(handler::release_stock::<D>)
+            .with_state(());
+        Box::pin(async move {
+            let ended = participant.run(&self.bus, stop.cancelled_owned()).await;
+            self.store.close().await;
+            Ok(ended.map_err(Error::from)?)
+        })
+    }
 }

@@ -3,66 +3,65 @@
 use jiff::Timestamp;
 use sagamill::saga::Answer::{self, Done, Rejected};
 use shop_contracts::{CATALOGUE, Line, OrderId, OutOfStock, Reserved, Sku};
-use sqlx::{SqliteConnection, SqlitePool};
+use shop_frame::{Db, Location, Script, Sql, script, values};
+use sqlx::Pool;
 use uuid::Uuid;
 
-/// Makes the tables where they are missing, and fills the shelves once.
-pub(crate) async fn migrate(pool: &SqlitePool) -> Result<(), sqlx::Error> {
-    let mut tx = pool.begin().await?;
-    sqlx::raw_sql(include_str!("migrations/001-stock.sql"))
-        .execute(&mut *tx)
-        .await?;
+const TABLES: Script = script!("001-stock.sql");
+
+/// Opens the database, makes the tables where they are missing, and fills the shelves once.
+pub(crate) async fn open<D: Db>(database: &Location) -> Result<Pool<D>, sqlx::Error> {
+    let pool = shop_frame::open::<D>(database, &TABLES).await?;
+    let mut tx = shop_frame::begin(&pool).await?;
+    let mut sql = D::sql(&mut tx);
     for article in CATALOGUE {
-        sqlx::query("insert into stock (sku, initial, available) values ($1, $2, $2) on conflict do nothing")
-            .bind(article.sku)
-            .bind(i64::from(article.stock))
-            .execute(&mut *tx)
-            .await?;
+        let fill = "insert into stock (sku, initial, available) values ($1, $2, $2) on conflict do nothing";
+        sql.execute(fill, &values![article.sku, article.stock]).await?;
     }
-    tx.commit().await
+    tx.commit().await?;
+    Ok(pool)
 }
 
 /// Sets all lines aside, or nothing: where a line is short, the caller rolls back what this has done.
 pub(crate) async fn reserve(
-    connection: &mut SqliteConnection,
+    sql: &mut Sql<'_>,
     effect: Uuid,
     order: &OrderId,
     lines: &[Line],
 ) -> Result<Answer<Reserved, OutOfStock>, sqlx::Error> {
-    sqlx::query("insert into reservation (effect, order_id, reserved_at) values ($1, $2, $3)")
-        .bind(effect.to_string())
-        .bind(order.as_str())
-        .bind(Timestamp::now().to_string())
-        .execute(&mut *connection)
-        .await?;
+    let effect_id = effect.to_string();
+    let reservation = "insert into reservation (effect, order_id, reserved_at) values ($1, $2, $3)";
+    sql.execute(
+        reservation,
+        &values![&effect_id, order.as_str(), Timestamp::now().to_string()],
+    )
+    .await?;
     for line in lines {
-        if let Some(short) = take(connection, line).await? {
+        if let Some(short) = take(sql, line).await? {
             return Ok(Rejected(short));
         }
-        sqlx::query("insert into reservation_line (effect, sku, quantity) values ($1, $2, $3)")
-            .bind(effect.to_string())
-            .bind(line.sku.as_str())
-            .bind(i64::from(line.quantity.get()))
-            .execute(&mut *connection)
+        let aside = "insert into reservation_line (effect, sku, quantity) values ($1, $2, $3)";
+        sql.execute(aside, &values![&effect_id, line.sku.as_str(), line.quantity.get()])
             .await?;
     }
     Ok(Done(Reserved { reservation: effect }))
 }
 
-async fn take(connection: &mut SqliteConnection, line: &Line) -> Result<Option<OutOfStock>, sqlx::Error> {
-    let taken = sqlx::query("update stock set available = available - $1 where sku = $2 and available >= $1")
-        .bind(i64::from(line.quantity.get()))
-        .bind(line.sku.as_str())
-        .execute(&mut *connection)
+async fn take(sql: &mut Sql<'_>, line: &Line) -> Result<Option<OutOfStock>, sqlx::Error> {
+    let take = "update stock set available = available - $1 where sku = $2 and available >= $1";
+    let taken = sql
+        .execute(take, &values![line.quantity.get(), line.sku.as_str()])
         .await?;
-    if taken.rows_affected() == 1 {
+    if taken == 1 {
         return Ok(None);
     }
-    let left: Option<i64> = sqlx::query_scalar("select available from stock where sku = $1")
-        .bind(line.sku.as_str())
-        .fetch_optional(&mut *connection)
+    let left: Option<(i64,)> = sql
+        .row(
+            "select available from stock where sku = $1",
+            &values![line.sku.as_str()],
+        )
         .await?;
-    let available = left.and_then(|left| u32::try_from(left).ok()).unwrap_or(0);
+    let available = left.and_then(|(left,)| u32::try_from(left).ok()).unwrap_or(0);
     Ok(Some(OutOfStock {
         sku: Sku::from(line.sku.as_str()),
         available,
@@ -70,52 +69,49 @@ async fn take(connection: &mut SqliteConnection, line: &Line) -> Result<Option<O
 }
 
 /// Gives a reservation's stock back, once.
-pub(crate) async fn release(connection: &mut SqliteConnection, reservation: Uuid) -> Result<(), sqlx::Error> {
-    let released = sqlx::query("update reservation set released_at = $1 where effect = $2 and released_at is null")
-        .bind(Timestamp::now().to_string())
-        .bind(reservation.to_string())
-        .execute(&mut *connection)
+pub(crate) async fn release(sql: &mut Sql<'_>, reservation: Uuid) -> Result<(), sqlx::Error> {
+    let effect = reservation.to_string();
+    let release = "update reservation set released_at = $1 where effect = $2 and released_at is null";
+    let released = sql
+        .execute(release, &values![Timestamp::now().to_string(), &effect])
         .await?;
-    if released.rows_affected() == 0 {
+    if released == 0 {
         return Ok(());
     }
-    sqlx::query(
-        "update stock set available = available + line.quantity
-         from reservation_line as line where line.effect = $1 and line.sku = stock.sku",
-    )
-    .bind(reservation.to_string())
-    .execute(&mut *connection)
-    .await?;
-    Ok(())
+    let give_back = "update stock set available = available + line.quantity
+         from reservation_line as line where line.effect = $1 and line.sku = stock.sku";
+    sql.execute(give_back, &values![&effect]).await.map(drop)
 }
 
 #[cfg(test)]
 mod tests {
-    use sagamill_service_kit::open_sqlite;
-    use shop_contracts::{InventoryBooks, Quantity, StockBook};
+    use shop_contracts::{Book, Quantity, StockBook};
+    use sqlx::{Sqlite, SqlitePool};
 
     use super::*;
     use crate::books::Books;
 
     struct Shelves {
         pool: SqlitePool,
-        _directory: tempfile::TempDir,
+        directory: tempfile::TempDir,
+    }
+
+    fn file(directory: &tempfile::TempDir) -> Location {
+        Location::File(directory.path().join("inventory.db"))
     }
 
     impl Shelves {
         async fn open() -> Self {
             let directory = tempfile::tempdir().unwrap();
-            let pool = open_sqlite(&directory.path().join("inventory.db")).await.unwrap();
-            migrate(&pool).await.unwrap();
-            Self {
-                pool,
-                _directory: directory,
-            }
+            let pool = open(&file(&directory)).await.unwrap();
+            Self { pool, directory }
         }
         /// As the library does: commits what is done, rolls back what is rejected.
         async fn reserve(&self, effect: Uuid, lines: &[Line]) -> Answer<Reserved, OutOfStock> {
             let mut tx = self.pool.begin().await.unwrap();
-            let answer = reserve(&mut tx, effect, &OrderId::numbered(1), lines).await.unwrap();
+            let answer = reserve(&mut Sqlite::sql(&mut tx), effect, &OrderId::numbered(1), lines)
+                .await
+                .unwrap();
             match &answer {
                 Done(_) => tx.commit().await.unwrap(),
                 Rejected(_) => tx.rollback().await.unwrap(),
@@ -124,11 +120,11 @@ mod tests {
         }
         async fn release(&self, effect: Uuid) {
             let mut tx = self.pool.begin().await.unwrap();
-            release(&mut tx, effect).await.unwrap();
+            release(&mut Sqlite::sql(&mut tx), effect).await.unwrap();
             tx.commit().await.unwrap();
         }
         async fn book(&self) -> StockBook {
-            let book = Books(self.pool.clone()).book().await.unwrap();
+            let book: StockBook = Books(self.pool.clone()).read().await.unwrap();
             for level in &book.stock {
                 assert_eq!(level.initial, level.available + level.held, "{level:?}");
             }
@@ -222,7 +218,7 @@ mod tests {
         let shelves = Shelves::open().await;
         shelves.reserve(Uuid::now_v7(), &[line("mug", 3)]).await;
         let before = shelves.book().await;
-        migrate(&shelves.pool).await.unwrap();
+        open::<Sqlite>(&file(&shelves.directory)).await.unwrap();
         assert_eq!(shelves.book().await, before);
     }
 }

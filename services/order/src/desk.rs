@@ -1,13 +1,16 @@
 //! The order service's own tables.
 
 use jiff::Timestamp;
-use sagamill::eventstore::{EventStore, NewEvent, Position};
+use sagamill::eventstore::{EventStore, NewEvent, Position, Transaction};
 use sagamill::prelude::Sagas;
 use serde::Serialize;
 use shop_contracts::{Line, Money, OrderId, OrderPlaced, Quantity, Sku};
-use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+use shop_frame::{Db, Script, Sql, script, values};
+use sqlx::Pool;
 
 use crate::{Error, basket::Basket, place_order::Fulfilment};
+
+pub(crate) const TABLES: Script = script!("001-order.sql");
 
 /// Where an order is, as its saga says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
@@ -73,40 +76,53 @@ pub struct OrderRow {
     pub updated_at: String,
 }
 
-pub(crate) async fn migrate(pool: &SqlitePool) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(include_str!("migrations/001-order.sql"))
-        .execute(pool)
-        .await
-        .map(drop)
-}
-
 /// Accepts an order: the order, the fact and the start of its saga exist together or not at all. The same request under the
 /// same key is the same order.
 ///
 /// # Errors
 /// [`Error::KeyReused`] where the key came with another request.
-pub(crate) async fn place(
-    store: &EventStore<Sqlite>,
-    sagas: &Sagas<Fulfilment, Sqlite>,
+pub(crate) async fn place<D: Db>(
+    store: &EventStore<D>,
+    sagas: &Sagas<Fulfilment, D>,
     key: Option<&str>,
-    basket: Basket,
+    basket: &Basket,
 ) -> Result<Placed, Error> {
     let request = serde_json::json!([basket.customer, basket.lines]).to_string();
-    let mut tx = store.begin().await?;
-    if let Some(key) = key
-        && let Some((first, number)) = earlier(&mut tx, key).await?
-    {
-        let placed = find(&mut tx, number).await?;
-        tx.rollback().await?;
-        let same = placed.filter(|_| first == request);
-        return same
-            .map(|(placed, _)| placed)
-            .ok_or_else(|| Error::KeyReused { key: key.to_owned() });
+    loop {
+        let mut tx = store.begin().await?;
+        if let Some(key) = key
+            && let Some((first, number)) = earlier(&mut D::sql(&mut tx), key).await?
+        {
+            let placed = find(&mut D::sql(&mut tx), number).await?;
+            tx.rollback().await?;
+            let same = placed.filter(|_| first == request);
+            return same
+                .map(|(placed, _)| placed)
+                .ok_or_else(|| Error::KeyReused { key: key.to_owned() });
+        }
+        let placed = insert(&mut D::sql(&mut tx), basket).await?;
+        if let Some(key) = key
+            && !remember(&mut D::sql(&mut tx), key, &request, &placed.id).await?
+        {
+            // Another request under this key was faster, by this moment.
+            tx.rollback().await?;
+            continue;
+        }
+        start(store, sagas, &mut tx, &placed, basket).await?;
+        fail::fail_point!("order.place.before");
+        tx.commit().await?;
+        fail::fail_point!("order.place.after");
+        return Ok(placed);
     }
-    let placed = insert(&mut tx, &basket).await?;
-    if let Some(key) = key {
-        remember(&mut tx, key, &request, &placed.id).await?;
-    }
+}
+
+async fn start<D: Db>(
+    store: &EventStore<D>,
+    sagas: &Sagas<Fulfilment, D>,
+    tx: &mut Transaction<D>,
+    placed: &Placed,
+    basket: &Basket,
+) -> Result<(), Error> {
     let Placed {
         id,
         customer,
@@ -120,7 +136,7 @@ pub(crate) async fn place(
         lines: items.clone(),
         total,
     };
-    store.stage_in(&mut tx, id.as_str(), [NewEvent::of(&fact)?]).await?;
+    store.stage_in(tx, id.as_str(), [NewEvent::of(&fact)?]).await?;
     let input = Fulfilment {
         order: id.clone(),
         customer,
@@ -131,51 +147,32 @@ pub(crate) async fn place(
         authorization: None,
         shipment: None,
     };
-    sagas.start_in(&mut tx, id.as_str(), input).await?;
-    fail::fail_point!("order.place.before");
-    tx.commit().await?;
-    fail::fail_point!("order.place.after");
-    Ok(placed)
+    sagas.start_in(tx, id.as_str(), input).await?;
+    Ok(())
 }
 
-async fn earlier(connection: &mut SqliteConnection, key: &str) -> Result<Option<(String, i64)>, sqlx::Error> {
-    sqlx::query_as("select request, number from idempotency where idempotency_key = $1")
-        .bind(key)
-        .fetch_optional(connection)
-        .await
+async fn earlier(sql: &mut Sql<'_>, key: &str) -> Result<Option<(String, i64)>, sqlx::Error> {
+    let earlier = "select request, number from idempotency where idempotency_key = $1";
+    sql.row(earlier, &values![key]).await
 }
 
-async fn remember(
-    connection: &mut SqliteConnection,
-    key: &str,
-    request: &str,
-    order: &OrderId,
-) -> Result<(), sqlx::Error> {
-    sqlx::query("insert into idempotency (idempotency_key, request, number) values ($1, $2, $3)")
-        .bind(key)
-        .bind(request)
-        .bind(order.number())
-        .execute(connection)
-        .await
-        .map(drop)
+/// False: the key has come with another order meanwhile.
+async fn remember(sql: &mut Sql<'_>, key: &str, request: &str, order: &OrderId) -> Result<bool, sqlx::Error> {
+    let remember =
+        "insert into idempotency (idempotency_key, request, number) values ($1, $2, $3) on conflict do nothing";
+    let number = order.number().unwrap_or_default();
+    Ok(sql.execute(remember, &values![key, request, number]).await? == 1)
 }
 
-async fn insert(connection: &mut SqliteConnection, basket: &Basket) -> Result<Placed, sqlx::Error> {
+async fn insert(sql: &mut Sql<'_>, basket: &Basket) -> Result<Placed, sqlx::Error> {
     let placed_at = Timestamp::now().to_string();
-    let number: i64 = sqlx::query_scalar(
-        "insert into orders (customer, total, placed_at, updated_at) values ($1, $2, $3, $3) returning number",
-    )
-    .bind(&basket.customer)
-    .bind(basket.total.as_minor())
-    .bind(&placed_at)
-    .fetch_one(&mut *connection)
-    .await?;
+    let order = "insert into orders (customer, total, placed_at, updated_at) values ($1, $2, $3, $3) returning number";
+    let number: i64 = sql
+        .value(order, &values![&basket.customer, basket.total.as_minor(), &placed_at])
+        .await?;
     for line in &basket.lines {
-        sqlx::query("insert into order_line (number, sku, quantity) values ($1, $2, $3)")
-            .bind(number)
-            .bind(line.sku.as_str())
-            .bind(i64::from(line.quantity.get()))
-            .execute(&mut *connection)
+        let one = "insert into order_line (number, sku, quantity) values ($1, $2, $3)";
+        sql.execute(one, &values![number, line.sku.as_str(), line.quantity.get()])
             .await?;
     }
     let Basket {
@@ -191,18 +188,14 @@ async fn insert(connection: &mut SqliteConnection, basket: &Basket) -> Result<Pl
 }
 
 /// One order, and where it is.
-pub(crate) async fn find(
-    connection: &mut SqliteConnection,
-    number: i64,
-) -> Result<Option<(Placed, OrderRow)>, sqlx::Error> {
-    let row =
-        sqlx::query_as("select number, customer, total, status, placed_at, updated_at from orders where number = $1");
-    let Some(row) = row.bind(number).fetch_optional(&mut *connection).await? else {
+pub(crate) async fn find(sql: &mut Sql<'_>, number: i64) -> Result<Option<(Placed, OrderRow)>, sqlx::Error> {
+    let one = "select number, customer, total, status, placed_at, updated_at from orders where number = $1";
+    let Some(row) = sql.row(one, &values![number]).await? else {
         return Ok(None);
     };
     let row = order_row(row)?;
-    let lines = sqlx::query_as("select sku, quantity from order_line where number = $1 order by sku");
-    let lines: Vec<(String, u32)> = lines.bind(number).fetch_all(connection).await?;
+    let lines = "select sku, quantity from order_line where number = $1 order by sku";
+    let lines: Vec<(String, i64)> = sql.rows(lines, &values![number]).await?;
     let items = lines
         .into_iter()
         .map(|(sku, quantity)| line(sku, quantity))
@@ -227,8 +220,8 @@ pub(crate) async fn find(
 }
 
 /// A stored line.
-pub(crate) fn line(sku: String, quantity: u32) -> Result<Line, sqlx::Error> {
-    let quantity = Quantity::try_from(quantity).map_err(|error| sqlx::Error::Decode(error.into()))?;
+pub(crate) fn line(sku: String, quantity: i64) -> Result<Line, sqlx::Error> {
+    let quantity = Quantity::stored(quantity).map_err(|error| sqlx::Error::Decode(error.into()))?;
     Ok(Line {
         sku: Sku::from(sku),
         quantity,
@@ -250,55 +243,49 @@ fn order_row(row: (i64, String, i64, String, String, String)) -> Result<OrderRow
 }
 
 /// The newest orders before a number, at most so many.
-pub(crate) async fn list(
-    pool: &SqlitePool,
+pub(crate) async fn list<D: Db>(
+    pool: &Pool<D>,
     before: i64,
     status: Option<OrderStatus>,
     limit: u32,
 ) -> Result<Vec<OrderRow>, sqlx::Error> {
-    let rows = sqlx::query_as(
-        "select number, customer, total, status, placed_at, updated_at from orders
-         where number < $1 and status = coalesce($2, status) order by number desc limit $3",
-    )
-    .bind(before)
-    .bind(status.map(OrderStatus::as_str))
-    .bind(limit)
-    .fetch_all(pool)
-    .await?;
+    let newest = "select number, customer, total, status, placed_at, updated_at from orders
+         where number < $1 and status = coalesce($2, status) order by number desc limit $3";
+    let status = status.map(OrderStatus::as_str);
+    let mut connection = pool.acquire().await?;
+    let rows = D::sql(&mut connection)
+        .rows(newest, &values![before, status, limit])
+        .await?;
     rows.into_iter().map(order_row).collect()
 }
 
 /// How many orders' sagas run.
-pub(crate) async fn in_flight(pool: &SqlitePool) -> Result<u64, sqlx::Error> {
-    sqlx::query_scalar("select count(*) from orders where status = 'pending'")
-        .fetch_one(pool)
-        .await
+pub(crate) async fn in_flight<D: Db>(pool: &Pool<D>) -> Result<u64, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let running = "select count(*) from orders where status = 'pending'";
+    let running: i64 = D::sql(&mut connection).value(running, &[]).await?;
+    Ok(running.unsigned_abs())
 }
 
 /// The last of the sagas' events that the orders' status knows.
-pub(crate) async fn last_status(pool: &SqlitePool) -> Result<Position, sqlx::Error> {
+pub(crate) async fn last_status<D: Db>(pool: &Pool<D>) -> Result<Position, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
     let last = "select coalesce(max(status_position), 0) from orders";
-    sqlx::query_scalar(last).fetch_one(pool).await.map(Position)
+    D::sql(&mut connection).value(last, &[]).await.map(Position)
 }
 
 /// Writes down what a saga's event says of its order. Each event counts once, and an older one never after a newer one.
-pub(crate) async fn note_status(
-    store: &EventStore<Sqlite>,
+pub(crate) async fn note_status<D: Db>(
+    store: &EventStore<D>,
     number: i64,
     status: OrderStatus,
     position: Position,
     at: Timestamp,
 ) -> Result<(), Error> {
     let mut tx = store.begin().await?;
-    sqlx::query(
-        "update orders set status = $1, status_position = $2, updated_at = $3
-         where number = $4 and status_position < $2",
-    )
-    .bind(status.as_str())
-    .bind(position.0)
-    .bind(at.to_string())
-    .bind(number)
-    .execute(&mut *tx)
-    .await?;
+    let note = "update orders set status = $1, status_position = $2, updated_at = $3
+         where number = $4 and status_position < $2";
+    let values = values![status.as_str(), position.0, at.to_string(), number];
+    D::sql(&mut tx).execute(note, &values).await?;
     Ok(tx.commit().await?)
 }

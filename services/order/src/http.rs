@@ -16,6 +16,7 @@ use sagamill_service_kit::{ApiJson, Intake, Problem};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use shop_contracts::{Money, OrderId, Sku, article};
+use shop_frame::Db;
 
 use crate::{
     Error, OrderRow, Orders, Placed,
@@ -32,18 +33,34 @@ const PAGE_MAX: u32 = 500;
 /// The longest idempotency key.
 const KEY_MAX: usize = 255;
 
-#[derive(Debug, Clone, FromRef)]
-struct Front {
-    orders: Orders,
+struct Front<D: Db> {
+    orders: Orders<D>,
     intake: Intake,
 }
 
-pub(crate) fn routes(orders: Orders, intake: Intake) -> Router {
+impl<D: Db> Clone for Front<D> {
+    fn clone(&self) -> Self {
+        let (orders, intake) = (self.orders.clone(), self.intake.clone());
+        Self { orders, intake }
+    }
+}
+impl<D: Db> FromRef<Front<D>> for Orders<D> {
+    fn from_ref(front: &Front<D>) -> Self {
+        front.orders.clone()
+    }
+}
+impl<D: Db> FromRef<Front<D>> for Intake {
+    fn from_ref(front: &Front<D>) -> Self {
+        front.intake.clone()
+    }
+}
+
+pub(crate) fn routes<D: Db>(orders: Orders<D>, intake: Intake) -> Router {
     Router::new()
-        .route("/catalog", get(catalog))
-        .route("/orders", get(list).post(place))
-        .route("/orders/{id}", get(show))
-        .route("/ledger", get(ledger))
+        .route("/catalog", get(catalog::<D>))
+        .route("/orders", get(list::<D>).post(place::<D>))
+        .route("/orders/{id}", get(show::<D>))
+        .route("/ledger", get(ledger::<D>))
         .with_state(Front { orders, intake })
 }
 
@@ -54,11 +71,11 @@ struct CatalogItem {
     available: i64,
 }
 
-async fn catalog(State(orders): State<Orders>) -> Result<Json<Vec<CatalogItem>>, Problem> {
+async fn catalog<D: Db>(State(orders): State<Orders<D>>) -> Result<Json<Vec<CatalogItem>>, Problem> {
     let stock = orders
         .books()
-        .inventory
-        .stock()
+        .stock
+        .read()
         .await
         .map_err(|error| Problem::unavailable(&error))?;
     let item = |level: shop_contracts::StockLevel| {
@@ -72,8 +89,8 @@ async fn catalog(State(orders): State<Orders>) -> Result<Json<Vec<CatalogItem>>,
     Ok(Json(stock.into_iter().filter_map(item).collect()))
 }
 
-async fn place(
-    State(orders): State<Orders>,
+async fn place<D: Db>(
+    State(orders): State<Orders<D>>,
     headers: HeaderMap,
     ApiJson(request): ApiJson<OrderRequest>,
 ) -> Result<Response, Problem> {
@@ -144,7 +161,10 @@ struct Page {
     status: Option<OrderStatus>,
 }
 
-async fn list(State(orders): State<Orders>, page: Result<Query<Page>, QueryRejection>) -> Result<Response, Problem> {
+async fn list<D: Db>(
+    State(orders): State<Orders<D>>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, Problem> {
     let invalid =
         |detail: String| Problem::named(StatusCode::BAD_REQUEST, "invalid-query", "Invalid query").detail(detail);
     let Query(page) = page.map_err(|rejection| invalid(rejection.body_text()))?;
@@ -188,8 +208,8 @@ struct SagaView {
     steps: Vec<StepView>,
 }
 
-async fn show(
-    State(orders): State<Orders>,
+async fn show<D: Db>(
+    State(orders): State<Orders<D>>,
     id: Result<Path<OrderId>, PathRejection>,
 ) -> Result<Json<OrderView>, Problem> {
     let missing = || Problem::named(StatusCode::NOT_FOUND, "no-such-order", "No such order");
@@ -208,7 +228,7 @@ async fn show(
     }))
 }
 
-async fn ledger(State(orders): State<Orders>) -> Result<Json<Ledger>, Problem> {
+async fn ledger<D: Db>(State(orders): State<Orders<D>>) -> Result<Json<Ledger>, Problem> {
     orders.ledger().await.map(Json).map_err(|error| match &error {
         LedgerError::Books(_) => Problem::unavailable(&error),
         LedgerError::Database(_) => Problem::internal(&error),

@@ -7,7 +7,7 @@ use sagamill::{
 };
 use serde::{Deserialize, Serialize};
 use shop_contracts::{Authorize, BookShipment, Capture, Delivery, Line, Money, OrderConfirmed, OrderId, ReserveStock};
-use sqlx::Sqlite;
+use shop_frame::{Db, values};
 use uuid::Uuid;
 
 /// The definition's name.
@@ -36,7 +36,7 @@ pub struct Fulfilment {
 
 /// Reserve, authorize and book can each be refused and are undone in reverse. Taking the money decides: from there on the
 /// order goes through.
-pub fn place_order() -> Definition<Fulfilment> {
+pub fn place_order<D: Db>() -> Definition<Fulfilment> {
     Saga::define(PLACE_ORDER)
         .version(1)
         .step(
@@ -58,7 +58,7 @@ pub fn place_order() -> Definition<Fulfilment> {
                 .undo(),
         )
         .pivot("capture", call(capture))
-        .step("confirm", local(confirm))
+        .step("confirm", local(confirm::<D>))
         .build()
 }
 
@@ -95,20 +95,18 @@ fn capture(order: &Fulfilment) -> Capture {
 }
 
 /// Marks the order confirmed and says so to whoever listens, in one transaction with the step's barrier.
-async fn confirm(
-    State(store): State<EventStore<Sqlite>>,
-    mut tx: Tx<Sqlite>,
+async fn confirm<D: Db>(
+    State(store): State<EventStore<D>>,
+    mut tx: Tx<D>,
     order: Fulfilment,
 ) -> Result<Answer<()>, HandlerError> {
     let number = order
         .order
         .number()
         .ok_or_else(|| HandlerError::permanent(format!("no order {}", order.order)))?;
-    sqlx::query("update orders set confirmed_at = $1 where number = $2 and confirmed_at is null")
-        .bind(Timestamp::now().to_string())
-        .bind(number)
-        .execute(&mut *tx)
-        .await?;
+    let confirm = "update orders set confirmed_at = $1 where number = $2 and confirmed_at is null";
+    let values = values![Timestamp::now().to_string(), number];
+    D::sql(&mut tx).execute(confirm, &values).await?;
     let confirmed = NewEvent::of(&OrderConfirmed {
         order: order.order.clone(),
     })?;
@@ -127,6 +125,8 @@ mod tests {
         test::{Explore, SagaTest},
     };
     use shop_contracts::{Authorized, Booked, CaptureRejected, Captured, CarrierDown, Declined, OutOfStock, Reserved};
+
+    use sqlx::Sqlite;
 
     use super::*;
 
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn order_goes_through_all_steps() {
         let order = order();
-        let end = SagaTest::start(place_order(), order.clone())
+        let end = SagaTest::start(place_order::<Sqlite>(), order.clone())
             .expect(reserve(&order))
             .done(Reserved { reservation: ID })
             .expect(authorize(&order))
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn order_without_stock_ends_at_once() {
         let order = order();
-        SagaTest::start(place_order(), order.clone())
+        SagaTest::start(place_order::<Sqlite>(), order.clone())
             .expect(reserve(&order))
             .rejected(OutOfStock {
                 sku: "mug".into(),
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn declined_order_gives_its_stock_back() {
         let order = order();
-        SagaTest::start(place_order(), order.clone())
+        SagaTest::start(place_order::<Sqlite>(), order.clone())
             .expect(reserve(&order))
             .done(Reserved { reservation: ID })
             .expect(authorize(&order))
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn order_without_carrier_gives_money_and_stock_back() {
         let order = order();
-        SagaTest::start(place_order(), order.clone())
+        SagaTest::start(place_order::<Sqlite>(), order.clone())
             .expect(reserve(&order))
             .done(Reserved { reservation: ID })
             .expect(authorize(&order))
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn refused_capture_leads_back_through_all_steps() {
         let order = order();
-        SagaTest::start(place_order(), order.clone())
+        SagaTest::start(place_order::<Sqlite>(), order.clone())
             .expect(reserve(&order))
             .done(Reserved { reservation: ID })
             .expect(authorize(&order))
@@ -254,7 +254,7 @@ mod tests {
     }
 
     fn explore() -> Explore<Fulfilment, World> {
-        Explore::new(place_order(), order(), World::default())
+        Explore::new(place_order::<Sqlite>(), order(), World::default())
             .on(|world: &mut World, command: ReserveStock| {
                 world.reserved += command.lines[0].quantity.get();
                 Done(Reserved { reservation: ID })

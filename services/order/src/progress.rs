@@ -6,7 +6,7 @@ use sagamill::{
 };
 use serde::Serialize;
 use shop_contracts::OrderId;
-use sqlx::Sqlite;
+use shop_frame::Db;
 
 use crate::{Error, PLACE_ORDER};
 
@@ -47,8 +47,8 @@ pub(crate) fn order_of(recorded: &Recorded) -> Option<OrderId> {
 }
 
 /// The saga's past, up to a version of its stream; none where it has no event.
-pub(crate) async fn history(
-    store: &EventStore<Sqlite>,
+pub(crate) async fn history<D: Db>(
+    store: &EventStore<D>,
     order: &str,
     up_to: Option<Version>,
 ) -> Result<Option<History>, Error> {

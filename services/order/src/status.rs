@@ -7,6 +7,7 @@ use sagamill::{
     eventstore::{Position, Recorded},
     saga::{core::History, wire},
 };
+use shop_frame::Db;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +23,7 @@ const FOLLOWER_PATIENCE: Duration = Duration::from_secs(2);
 /// What is done with a saga that has ended, was parked or goes on.
 pub type Following = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
-impl Orders {
+impl<D: Db> Orders<D> {
     /// Waits until no saga runs.
     ///
     /// # Errors

@@ -8,10 +8,10 @@ use reqwest::{Client, Response, StatusCode, header};
 use sagamill::bus::Bus;
 use sagamill_service_kit::{Frontdoor, Health, Intake, Metrics, Shutdown, serve};
 use serde_json::{Value, json};
-use shop_contracts::{
-    Answering, CATALOGUE, InventoryBooks, PaymentBook, PaymentBooks, ShippingBook, ShippingBooks, StockBook, StockLevel,
-};
+use shop_contracts::{Answering, Book, CATALOGUE, PaymentBook, ShippingBook, StockBook, StockLevel};
+use shop_frame::{Location, Service};
 use shop_order::{Books, ITEMS_MAX, Orders};
+use sqlx::Sqlite;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -21,8 +21,8 @@ use tokio::{
 #[derive(Debug)]
 struct Others;
 
-impl InventoryBooks for Others {
-    fn stock(&self) -> Answering<'_, Vec<StockLevel>> {
+impl Book<Vec<StockLevel>> for Others {
+    fn read(&self) -> Answering<'_, Vec<StockLevel>> {
         let level = |article: &shop_contracts::Article| StockLevel {
             sku: article.sku.into(),
             initial: article.stock.into(),
@@ -31,22 +31,24 @@ impl InventoryBooks for Others {
         };
         Box::pin(async move { Ok(CATALOGUE.iter().map(level).collect()) })
     }
-    fn book(&self) -> Answering<'_, StockBook> {
+}
+impl Book<StockBook> for Others {
+    fn read(&self) -> Answering<'_, StockBook> {
         Box::pin(async {
             Ok(StockBook {
-                stock: self.stock().await?,
+                stock: self.read().await?,
                 reservations: Vec::new(),
             })
         })
     }
 }
-impl PaymentBooks for Others {
-    fn book(&self) -> Answering<'_, PaymentBook> {
+impl Book<PaymentBook> for Others {
+    fn read(&self) -> Answering<'_, PaymentBook> {
         Box::pin(async { Ok(PaymentBook::default()) })
     }
 }
-impl ShippingBooks for Others {
-    fn book(&self) -> Answering<'_, ShippingBook> {
+impl Book<ShippingBook> for Others {
+    fn read(&self) -> Answering<'_, ShippingBook> {
         Box::pin(async { Ok(ShippingBook::default()) })
     }
 }
@@ -63,13 +65,13 @@ impl Shop {
         let directory = tempfile::tempdir().unwrap();
         let others = Arc::new(Others);
         let books = Books {
+            stock: others.clone(),
             inventory: others.clone(),
             payment: others.clone(),
             shipping: others,
         };
-        let orders = Orders::open(&directory.path().join("order.db"), Bus::memory(), books)
-            .await
-            .unwrap();
+        let database = Location::File(directory.path().join("order.db"));
+        let orders = Orders::<Sqlite>::open(&database, Bus::memory(), books).await.unwrap();
         let shutdown = Shutdown::new();
         let health = Health::new(shutdown.token().clone()).check("database", orders.check());
         let routes = orders.routes(Intake::new(shutdown.tasks().clone()));

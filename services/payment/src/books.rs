@@ -1,14 +1,16 @@
 //! How payment answers for its database, and for its provider.
 
-use shop_contracts::{Answering, BooksError, PaymentBook, PaymentBooks};
+use shop_contracts::{Answering, Book, BooksError, PaymentBook};
+use shop_frame::Db;
 
 use crate::desk::Desk;
 
 #[derive(Debug)]
-pub(crate) struct Books(pub(crate) Desk);
+pub(crate) struct Books<D: Db>(pub(crate) Desk<D>);
 
-impl PaymentBooks for Books {
-    fn book(&self) -> Answering<'_, PaymentBook> {
+/// Payments, and then the provider's ledger.
+impl<D: Db> Book<PaymentBook> for Books<D> {
+    fn read(&self) -> Answering<'_, PaymentBook> {
         Box::pin(async {
             let failed = |error| BooksError::new("payment", error);
             let authorizations = self.0.payments().await.map_err(failed)?;

@@ -6,10 +6,12 @@
 use jiff::Timestamp;
 use sagamill::eventstore::EventStore;
 use shop_contracts::{AuthorizationState, Declined, HeldAuthorization, Money, OrderId};
-use sqlx::{Sqlite, SqlitePool};
+use shop_frame::{Db, Script, script, values};
 use uuid::Uuid;
 
 use crate::provider::{Provider, ProviderError};
+
+pub(crate) const TABLES: Script = script!("001-payment.sql");
 
 /// What can go wrong at the desk.
 #[derive(Debug, thiserror::Error)]
@@ -31,20 +33,20 @@ impl DeskError {
     }
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct Desk {
-    pub(crate) store: EventStore<Sqlite>,
-    pub(crate) provider: Provider,
+#[derive(Debug)]
+pub(crate) struct Desk<D: Db> {
+    pub(crate) store: EventStore<D>,
+    pub(crate) provider: Provider<D>,
 }
 
-pub(crate) async fn migrate(pool: &SqlitePool) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(include_str!("migrations/001-payment.sql"))
-        .execute(pool)
-        .await
-        .map(drop)
+impl<D: Db> Clone for Desk<D> {
+    fn clone(&self) -> Self {
+        let (store, provider) = (self.store.clone(), self.provider.clone());
+        Self { store, provider }
+    }
 }
 
-impl Desk {
+impl<D: Db> Desk<D> {
     pub(crate) async fn authorize(
         &self,
         effect: Uuid,
@@ -103,51 +105,45 @@ impl Desk {
     ) -> Result<(), DeskError> {
         // The log writes to the same file: its transaction has a place in the queue of this file's writers.
         let mut tx = self.store.begin().await?;
-        sqlx::query(
+        let note =
             "insert into payment (authorization_id, order_id, amount, state, updated_at) values ($1, $2, $3, $4, $5)
              on conflict (authorization_id) do update set state = excluded.state, updated_at = excluded.updated_at
-             where payment.state = 'authorized'",
-        )
-        .bind(authorization)
-        .bind(order.as_str())
-        .bind(amount.as_minor())
-        .bind(state.as_str())
-        .bind(Timestamp::now().to_string())
-        .execute(&mut *tx)
-        .await?;
+             where payment.state = 'authorized'";
+        let values = values![
+            authorization,
+            order.as_str(),
+            amount.as_minor(),
+            state.as_str(),
+            Timestamp::now().to_string()
+        ];
+        D::sql(&mut tx).execute(note, &values).await?;
         Ok(tx.commit().await?)
     }
 
     pub(crate) async fn payments(&self) -> Result<Vec<HeldAuthorization>, sqlx::Error> {
-        let rows = sqlx::query_as("select authorization_id, order_id, amount, state from payment order by 1");
-        rows.fetch_all(self.store.pool())
-            .await?
-            .into_iter()
-            .map(crate::provider::held)
-            .collect()
+        let mut connection = self.store.pool().acquire().await?;
+        let all = "select authorization_id, order_id, amount, state from payment order by 1";
+        let rows = D::sql(&mut connection).rows(all, &[]).await?;
+        rows.into_iter().map(crate::provider::held).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use sagamill_service_kit::open_sqlite;
+    use shop_frame::Location;
+    use sqlx::Sqlite;
 
     use super::*;
 
     const TEN: Money = Money::minor(1_000);
 
-    async fn desk() -> (Desk, tempfile::TempDir) {
+    async fn desk() -> (Desk<Sqlite>, tempfile::TempDir) {
         let directory = tempfile::tempdir().unwrap();
-        let pool = open_sqlite(&directory.path().join("payment.db")).await.unwrap();
-        migrate(&pool).await.unwrap();
-        let provider = Provider::open(&directory.path().join("provider.db")).await.unwrap();
-        (
-            Desk {
-                store: EventStore::open(pool).await.unwrap(),
-                provider,
-            },
-            directory,
-        )
+        let file = |name| Location::File(directory.path().join(name));
+        let pool = shop_frame::open(&file("payment.db"), &TABLES).await.unwrap();
+        let store = EventStore::open(pool).await.unwrap();
+        let provider = Provider::open(&file("provider.db")).await.unwrap();
+        (Desk { store, provider }, directory)
     }
 
     #[tokio::test]

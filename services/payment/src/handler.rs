@@ -2,11 +2,12 @@
 
 use sagamill::prelude::{Answer, HandlerError, SagaContext, State, Undo};
 use shop_contracts::{Authorize, Authorized, Capture, CaptureRejected, Captured, Declined};
+use shop_frame::Db;
 
 use crate::desk::{Desk, DeskError};
 
-pub(crate) async fn authorize(
-    State(desk): State<Desk>,
+pub(crate) async fn authorize<D: Db>(
+    State(desk): State<Desk<D>>,
     saga: SagaContext,
     command: Authorize,
 ) -> Result<Answer<Authorized, Declined>, HandlerError> {
@@ -22,8 +23,8 @@ pub(crate) async fn authorize(
     Ok(answer.map(|authorization| Authorized { authorization }).into())
 }
 
-pub(crate) async fn void(
-    State(desk): State<Desk>,
+pub(crate) async fn void<D: Db>(
+    State(desk): State<Desk<D>>,
     saga: SagaContext,
     undo: Undo<Authorize>,
 ) -> Result<(), HandlerError> {
@@ -33,8 +34,8 @@ pub(crate) async fn void(
         .map_err(classify)
 }
 
-pub(crate) async fn capture(
-    State(desk): State<Desk>,
+pub(crate) async fn capture<D: Db>(
+    State(desk): State<Desk<D>>,
     saga: SagaContext,
     command: Capture,
 ) -> Result<Answer<Captured, CaptureRejected>, HandlerError> {

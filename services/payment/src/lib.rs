@@ -8,16 +8,13 @@ mod desk;
 mod handler;
 mod provider;
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-use axum::{Json, Router, extract::State, routing::get};
-use sagamill::{
-    bus::Bus,
-    eventstore::{EventStore, Relay},
-    prelude::Participant,
-};
-use sagamill_service_kit::{Check, Problem, open_sqlite};
-use shop_contracts::{PaymentBook, PaymentBooks};
+use axum::Router;
+use sagamill::{bus::Bus, eventstore::EventStore, prelude::Participant};
+use sagamill_service_kit::{Check, Intake};
+use shop_contracts::{Book, PaymentBook};
+use shop_frame::{Db, Location, Running, Service, page};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::provider::{LIMIT, Provider, ProviderError};
@@ -30,7 +27,7 @@ pub enum Error {
     /// Its database, or its provider's, cannot be opened or migrated.
     #[error("the payment database failed")]
     Database(#[from] sqlx::Error),
-    /// Its log cannot be opened, or its relay stopped.
+    /// Its log cannot be opened.
     #[error("the payment log failed")]
     Log(#[from] sagamill::eventstore::Error),
     /// Its participant stopped.
@@ -38,60 +35,48 @@ pub enum Error {
     Participant(#[from] sagamill::Error),
 }
 
-/// The service over its own database. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Payment {
-    desk: Desk,
+/// The service over its own database.
+#[derive(Debug)]
+pub struct Payment<D: Db> {
+    desk: Desk<D>,
+    bus: Bus,
 }
 
-impl Payment {
-    /// Opens its database, made where it is missing, with a provider to ask.
+impl<D: Db> Payment<D> {
+    /// Opens its database, with its tables made where they are missing, with a provider to ask.
     ///
     /// # Errors
     /// [`Error::Database`], [`Error::Log`].
-    pub async fn open(file: &Path, provider: Provider) -> Result<Self, Error> {
-        let pool = open_sqlite(file).await?;
-        desk::migrate(&pool).await?;
-        let store = EventStore::open(pool).await?;
-        Ok(Self {
-            desk: Desk { store, provider },
-        })
+    pub async fn open(database: &Location, bus: Bus, provider: Provider<D>) -> Result<Self, Error> {
+        let store = EventStore::open(shop_frame::open(database, &desk::TABLES).await?).await?;
+        let desk = Desk { store, provider };
+        Ok(Self { desk, bus })
     }
-    /// How it answers for its database.
-    pub fn books(&self) -> Arc<dyn PaymentBooks> {
+    /// Payments, and the provider's ledger, the second read after the first.
+    pub fn book(&self) -> Arc<dyn Book<PaymentBook>> {
         Arc::new(Books(self.desk.clone()))
-    }
-    /// Whether its database answers.
-    pub fn check(&self) -> Check {
-        Check::database(self.desk.store.pool())
-    }
-    /// Its own HTTP routes: `GET /book`.
-    pub fn routes(&self) -> Router {
-        Router::new().route("/book", get(book)).with_state(self.books())
-    }
-    /// Takes commands from the bus and publishes replies, until `stop`.
-    ///
-    /// # Errors
-    /// [`Error::Participant`], [`Error::Log`]: what must stop it, not what can be tried again.
-    pub async fn run(self, bus: Bus, stop: CancellationToken) -> Result<(), Error> {
-        let store = self.desk.store.clone();
-        let participant = Participant::new(&store)
-            .on(handler::authorize)
-            .undo(handler::void)
-            .on(handler::capture);
-        let participant = participant.with_state(self.desk.clone());
-        let commands = async { Ok(participant.run(&bus, stop.clone().cancelled_owned()).await?) };
-        let replies = async { Ok(Relay::new(&store, &bus).run(stop.clone().cancelled_owned()).await?) };
-        let ended = tokio::try_join!(commands, replies).map(drop);
-        store.close().await;
-        ended
     }
 }
 
-async fn book(State(books): State<Arc<dyn PaymentBooks>>) -> Result<Json<PaymentBook>, Problem> {
-    books
-        .book()
-        .await
-        .map(Json)
-        .map_err(|error| Problem::unavailable(&error))
+impl<D: Db> Service for Payment<D> {
+    fn check(&self) -> Check {
+        Check::database(self.desk.store.pool())
+    }
+    /// `GET /book`.
+    fn routes(&self, _: Intake) -> Router {
+        Router::new().route("/book", page(self.book()))
+    }
+    /// Takes commands from the bus and publishes replies.
+    fn run(self: Box<Self>, stop: CancellationToken) -> Running {
+        let participant = Participant::new(&self.desk.store)
+            .on(handler::authorize::<D>)
+            .undo(handler::void::<D>)
+            .on(handler::capture::<D>)
+            .with_state(self.desk.clone());
+        Box::pin(async move {
+            let ended = participant.run(&self.bus, stop.cancelled_owned()).await;
+            self.desk.store.close().await;
+            Ok(ended.map_err(Error::from)?)
+        })
+    }
 }

@@ -1,47 +1,36 @@
 //! The payment service on its own, with its fake provider.
 
-use std::path::PathBuf;
-
 use clap::Parser;
-use sagamill_service_kit::{LogFormat, Process};
+use sagamill::bus::Bus;
+use shop_frame::{Location, Service, on_database};
 use shop_payment::{Payment, Provider};
-use tokio::net::TcpListener;
 
 /// The payment service of the sample shop: has money held, captured and given back by a provider.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Options {
-    /// Its database file, made where it is missing.
-    #[arg(long, env = "SAGAMILL_DATABASE", default_value = "payment.db")]
-    database: PathBuf,
-    /// Its fake provider's database file, made where it is missing.
-    #[arg(long, env = "SAGAMILL_PROVIDER_DATABASE", default_value = "provider.db")]
-    provider_database: PathBuf,
-    /// The bus that commands come from.
-    #[arg(long, env = "SAGAMILL_BUS", default_value = "memory:")]
-    bus: String,
-    /// Where it answers over HTTP: /book, /livez, /readyz, /metrics.
-    #[arg(long, env = "SAGAMILL_LISTEN", default_value = "127.0.0.1:7703")]
-    listen: String,
-    /// How its log looks: pretty or json.
-    #[arg(long, env = "SAGAMILL_LOG_FORMAT", default_value_t)]
-    log: LogFormat,
+    #[command(flatten)]
+    frame: shop_frame::Options,
+    /// Its fake provider's database, of the same kind.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SAGAMILL_PROVIDER_DATABASE",
+        default_value = "sqlite:provider.db"
+    )]
+    provider_database: Location,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
-    let process = Process::start(options.log, "info")?;
-    let provider = Provider::open(&options.provider_database).await?;
-    let payment = Payment::open(&options.database, provider).await?;
-    let bus = sagamill::connect(&options.bus).await?;
-    let listener = TcpListener::bind(&options.listen).await?;
-    tracing::info!(listen = %listener.local_addr()?, bus = bus.transport(), "payment is up");
+    let options: Options = shop_frame::parse("sqlite:payment.db", "127.0.0.1:7703");
+    shop_frame::run("payment", &options.frame, |bus| open(&options, bus)).await
+}
 
-    let health = process.health().check("database", payment.check());
-    let routes = payment.routes();
-    process
-        .run(listener, health, routes, |stop| payment.run(bus, stop))
-        .await?;
-    Ok(())
+async fn open(options: &Options, bus: Bus) -> anyhow::Result<Box<dyn Service>> {
+    let database = &options.frame.database;
+    on_database!(database, D => {
+        let provider = Provider::<D>::open(&options.provider_database).await?;
+        Ok(Box::new(Payment::open(database, bus, provider).await?))
+    })
 }

@@ -1,13 +1,13 @@
 //! A fake payment provider: another company's system, with its own database and its own ledger. It knows nothing of sagas;
 //! what it offers is what such providers do, a key that makes a request happen once.
 
-use std::path::Path;
-
-use sagamill_service_kit::open_sqlite;
 use serde::{Serialize, de::DeserializeOwned};
 use shop_contracts::{AuthorizationState, Declined, HeldAuthorization, Money, OrderId, ProviderBook};
-use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+use shop_frame::{Db, Location, Script, Sql, script, values};
+use sqlx::{Pool, Transaction};
 use uuid::Uuid;
+
+const TABLES: Script = script!("001-provider.sql");
 
 /// More than this is declined.
 pub const LIMIT: Money = Money::minor(500_000);
@@ -52,20 +52,22 @@ impl ProviderError {
 }
 
 /// The provider. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Provider(SqlitePool);
+#[derive(Debug)]
+pub struct Provider<D: Db>(Pool<D>);
 
-impl Provider {
-    /// Opens its database, made where it is missing.
+impl<D: Db> Clone for Provider<D> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<D: Db> Provider<D> {
+    /// Opens its database, with its tables made where they are missing.
     ///
     /// # Errors
     /// What the database says.
-    pub async fn open(file: &Path) -> Result<Self, sqlx::Error> {
-        let pool = open_sqlite(file).await?;
-        sqlx::raw_sql(include_str!("migrations/001-provider.sql"))
-            .execute(&pool)
-            .await?;
-        Ok(Self(pool))
+    pub async fn open(database: &Location) -> Result<Self, sqlx::Error> {
+        Ok(Self(shop_frame::open(database, &TABLES).await?))
     }
 
     /// Holds a customer's money, or declines; the answer is the same for the same key for ever.
@@ -88,13 +90,9 @@ impl Provider {
             return request.answer(Err(Declined { reason })).await;
         }
         let id = format!("auth-{}", key.simple());
-        sqlx::query(r#"insert into "authorization" values ($1, $2, $3, $4, 'authorized')"#)
-            .bind(&id)
-            .bind(order.as_str())
-            .bind(customer)
-            .bind(amount.as_minor())
-            .execute(&mut *request.tx)
-            .await?;
+        let grant = r#"insert into "authorization" values ($1, $2, $3, $4, 'authorized')"#;
+        let values = values![&id, order.as_str(), customer, amount.as_minor()];
+        request.sql().execute(grant, &values).await?;
         request.post(&id, "customers", "held", amount).await?;
         request.answer(Ok(id)).await
     }
@@ -113,18 +111,19 @@ impl Provider {
             Received::Before(answer) => return Ok(answer),
             Received::Now(request) => request,
         };
-        let refusal = match find(&mut request.tx, authorization).await? {
-            Some((held, AuthorizationState::Authorized)) if held == amount => None,
-            Some((held, AuthorizationState::Authorized)) => Some(format!("{held} is held, not {amount}")),
-            Some((_, state)) => Some(format!("the authorization is {}", state.as_str())),
-            None => Some("there is no such authorization".to_owned()),
-        };
-        if let Some(reason) = refusal {
-            return request.answer(Err(reason)).await;
+        let capture = r#"update "authorization" set state = 'captured'
+            where id = $1 and amount = $2 and state = 'authorized'"#;
+        let values = values![authorization, amount.as_minor()];
+        if request.sql().execute(capture, &values).await? == 1 {
+            request.post(authorization, "held", "merchant", amount).await?;
+            return request.answer(Ok(amount)).await;
         }
-        request.transition(authorization, AuthorizationState::Captured).await?;
-        request.post(authorization, "held", "merchant", amount).await?;
-        request.answer(Ok(amount)).await
+        let reason = match find(&mut request.sql(), authorization).await? {
+            Some((held, AuthorizationState::Authorized)) => format!("{held} is held, not {amount}"),
+            Some((_, state)) => format!("the authorization is {}", state.as_str()),
+            None => "there is no such authorization".to_owned(),
+        };
+        request.answer(Err(reason)).await
     }
 
     /// Gives money that is held back to the customer. Voided twice, it is voided.
@@ -136,19 +135,19 @@ impl Provider {
             Received::Before(answer) => return Ok(answer),
             Received::Now(request) => request,
         };
-        match find(&mut request.tx, authorization).await? {
-            None => Err(ProviderError::Unknown {
-                authorization: authorization.to_owned(),
-            }),
-            Some((_, AuthorizationState::Captured)) => Err(ProviderError::Captured {
-                authorization: authorization.to_owned(),
-            }),
-            Some((_, AuthorizationState::Voided)) => request.answer(()).await,
-            Some((amount, AuthorizationState::Authorized)) => {
-                request.transition(authorization, AuthorizationState::Voided).await?;
-                request.post(authorization, "held", "customers", amount).await?;
-                request.answer(()).await
-            }
+        let void =
+            r#"update "authorization" set state = 'voided' where id = $1 and state = 'authorized' returning amount"#;
+        let voided: Option<(i64,)> = request.sql().row(void, &values![authorization]).await?;
+        if let Some((amount,)) = voided {
+            let amount = Money::minor(amount);
+            request.post(authorization, "held", "customers", amount).await?;
+            return request.answer(()).await;
+        }
+        let authorization = authorization.to_owned();
+        match find(&mut request.sql(), &authorization).await? {
+            None => Err(ProviderError::Unknown { authorization }),
+            Some((_, AuthorizationState::Captured)) => Err(ProviderError::Captured { authorization }),
+            Some(_) => request.answer(()).await,
         }
     }
 
@@ -157,13 +156,14 @@ impl Provider {
     /// # Errors
     /// What the database says.
     pub async fn book(&self) -> Result<ProviderBook, sqlx::Error> {
-        let mut tx = self.0.begin().await?;
-        let rows = sqlx::query_as(r#"select id, order_id, amount, state from "authorization" order by id"#);
-        let rows = rows.fetch_all(&mut *tx).await?;
-        let authorizations = rows.into_iter().map(held).collect::<Result<_, _>>()?;
+        let mut tx = shop_frame::snapshot(&self.0).await?;
+        let mut sql = D::sql(&mut tx);
+        let all = r#"select id, order_id, amount, state from "authorization" order by id"#;
+        let authorizations = sql.rows(all, &[]).await?.into_iter().map(held);
+        let authorizations = authorizations.collect::<Result<_, _>>()?;
         let mut balance = async |account: &'static str| {
-            let sum = sqlx::query_scalar("select coalesce(sum(amount), 0) from posting where account = $1");
-            sum.bind(account).fetch_one(&mut *tx).await.map(Money::minor)
+            let sum = "select cast(coalesce(sum(amount), 0) as bigint) from posting where account = $1";
+            sql.value(sum, &values![account]).await.map(Money::minor)
         };
         let customers = balance("customers").await?;
         let held = balance("held").await?;
@@ -181,25 +181,23 @@ impl Provider {
         operation: &'static str,
         key: Uuid,
         body: &impl Serialize,
-    ) -> Result<Received<A>, ProviderError> {
+    ) -> Result<Received<D, A>, ProviderError> {
         let body = serde_json::to_string(body)?;
-        // The write lock comes first, so that of two requests under one key the second sees the first one's answer.
-        let mut tx = self.0.begin_with("begin immediate").await?;
-        let before: Option<(String, String)> =
-            sqlx::query_as("select body, answer from request where operation = $1 and idempotency_key = $2")
-                .bind(operation)
-                .bind(key.to_string())
-                .fetch_optional(&mut *tx)
-                .await?;
+        let mut tx = shop_frame::begin(&self.0).await?;
+        let mut sql = D::sql(&mut tx);
+        // Of two requests under one key the second waits here for the end of the first, and then sees its answer.
+        let receive = "insert into request values ($1, $2, $3, '') on conflict do nothing";
+        let new = sql
+            .execute(receive, &values![operation, key.to_string(), &body])
+            .await?;
+        if new == 1 {
+            return Ok(Received::Now(Request { tx, operation, key }));
+        }
+        let before = "select body, answer from request where operation = $1 and idempotency_key = $2";
+        let before: Option<(String, String)> = sql.row(before, &values![operation, key.to_string()]).await?;
         match before {
-            None => Ok(Received::Now(Request {
-                tx,
-                operation,
-                key,
-                body,
-            })),
             Some((first, answer)) if first == body => Ok(Received::Before(serde_json::from_str(&answer)?)),
-            Some(_) => Err(ProviderError::KeyReused { operation, key }),
+            _ => Err(ProviderError::KeyReused { operation, key }),
         }
     }
 }
@@ -216,61 +214,40 @@ pub(crate) fn held(row: (String, String, i64, String)) -> Result<HeldAuthorizati
     })
 }
 
-async fn find(
-    connection: &mut SqliteConnection,
-    authorization: &str,
-) -> Result<Option<(Money, AuthorizationState)>, sqlx::Error> {
-    let row = sqlx::query_as(r#"select id, order_id, amount, state from "authorization" where id = $1"#)
-        .bind(authorization)
-        .fetch_optional(connection)
-        .await?;
-    let found = row.map(held).transpose()?;
+async fn find(sql: &mut Sql<'_>, authorization: &str) -> Result<Option<(Money, AuthorizationState)>, sqlx::Error> {
+    let one = r#"select id, order_id, amount, state from "authorization" where id = $1"#;
+    let found = sql.row(one, &values![authorization]).await?.map(held).transpose()?;
     Ok(found.map(|found| (found.amount, found.state)))
 }
 
-enum Received<A> {
+enum Received<D: Db, A> {
     /// It was answered before.
     Before(A),
     /// It is new.
-    Now(Request),
+    Now(Request<D>),
 }
 
 /// A request that is being answered: its effects and its answer are one transaction.
-struct Request {
-    tx: Transaction<'static, Sqlite>,
+struct Request<D: Db> {
+    tx: Transaction<'static, D>,
     operation: &'static str,
     key: Uuid,
-    body: String,
 }
 
-impl Request {
-    async fn transition(&mut self, authorization: &str, to: AuthorizationState) -> Result<(), sqlx::Error> {
-        sqlx::query(r#"update "authorization" set state = $1 where id = $2"#)
-            .bind(to.as_str())
-            .bind(authorization)
-            .execute(&mut *self.tx)
-            .await
-            .map(drop)
+impl<D: Db> Request<D> {
+    fn sql(&mut self) -> Sql<'_> {
+        D::sql(&mut self.tx)
     }
     async fn post(&mut self, authorization: &str, from: &str, to: &str, amount: Money) -> Result<(), sqlx::Error> {
-        sqlx::query("insert into posting values ($1, $2, $3, -$5), ($1, $2, $4, $5)")
-            .bind(authorization)
-            .bind(self.operation)
-            .bind(from)
-            .bind(to)
-            .bind(amount.as_minor())
-            .execute(&mut *self.tx)
-            .await
-            .map(drop)
+        let post = "insert into posting values ($1, $2, $3, -$5), ($1, $2, $4, $5)";
+        let values = values![authorization, self.operation, from, to, amount.as_minor()];
+        self.sql().execute(post, &values).await.map(drop)
     }
     async fn answer<A: Serialize>(mut self, answer: A) -> Result<A, ProviderError> {
-        sqlx::query("insert into request values ($1, $2, $3, $4)")
-            .bind(self.operation)
-            .bind(self.key.to_string())
-            .bind(&self.body)
-            .bind(serde_json::to_string(&answer)?)
-            .execute(&mut *self.tx)
-            .await?;
+        let note = "update request set answer = $3 where operation = $1 and idempotency_key = $2";
+        let json = serde_json::to_string(&answer)?;
+        let values = values![self.operation, self.key.to_string(), json];
+        self.sql().execute(note, &values).await?;
         self.tx.commit().await?;
         Ok(answer)
     }
@@ -278,14 +255,14 @@ impl Request {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::Sqlite;
+
     use super::*;
 
-    async fn provider() -> (Provider, tempfile::TempDir) {
+    async fn provider() -> (Provider<Sqlite>, tempfile::TempDir) {
         let directory = tempfile::tempdir().unwrap();
-        (
-            Provider::open(&directory.path().join("provider.db")).await.unwrap(),
-            directory,
-        )
+        let file = Location::File(directory.path().join("provider.db"));
+        (Provider::open(&file).await.unwrap(), directory)
     }
 
     fn order() -> OrderId {

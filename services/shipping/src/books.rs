@@ -1,13 +1,14 @@
 //! How shipping answers for its database.
 
-use shop_contracts::{Answering, BookedShipment, BooksError, OrderId, ShipmentState, ShippingBook, ShippingBooks};
-use sqlx::SqlitePool;
+use shop_contracts::{Answering, Book, BookedShipment, BooksError, OrderId, ShipmentState, ShippingBook};
+use shop_frame::Db;
+use sqlx::Pool;
 
 #[derive(Debug)]
-pub(crate) struct Books(pub(crate) SqlitePool);
+pub(crate) struct Books<D: Db>(pub(crate) Pool<D>);
 
-impl ShippingBooks for Books {
-    fn book(&self) -> Answering<'_, ShippingBook> {
+impl<D: Db> Book<ShippingBook> for Books<D> {
+    fn read(&self) -> Answering<'_, ShippingBook> {
         Box::pin(async {
             let shipments = shipments(&self.0)
                 .await
@@ -17,9 +18,10 @@ impl ShippingBooks for Books {
     }
 }
 
-async fn shipments(pool: &SqlitePool) -> Result<Vec<BookedShipment>, sqlx::Error> {
-    let rows: Vec<(String, String)> = sqlx::query_as("select order_id, state from shipment order by effect")
-        .fetch_all(pool)
+async fn shipments<D: Db>(pool: &Pool<D>) -> Result<Vec<BookedShipment>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let rows: Vec<(String, String)> = D::sql(&mut connection)
+        .rows("select order_id, state from shipment order by effect", &[])
         .await?;
     let shipment = |(order, state): (String, String)| {
         let state = ShipmentState::parse(&state).ok_or_else(|| sqlx::Error::Decode(state.into()))?;

@@ -3,31 +3,31 @@
 use sagamill::eventstore::EventStore;
 use sagamill::prelude::{Answer, HandlerError, SagaContext, State, Tx, Undo};
 use shop_contracts::{BookShipment, Booked, CarrierDown, OrderConfirmed};
-use sqlx::Sqlite;
+use shop_frame::Db;
 
 use crate::shipment;
 
-pub(crate) async fn book_shipment(
+pub(crate) async fn book_shipment<D: Db>(
     saga: SagaContext,
-    mut tx: Tx<Sqlite>,
+    mut tx: Tx<D>,
     command: BookShipment,
 ) -> Result<Answer<Booked, CarrierDown>, sqlx::Error> {
-    shipment::book(&mut tx, saga.effect, &command.order, command.delivery).await
+    shipment::book(&mut D::sql(&mut tx), saga.effect, &command.order, command.delivery).await
 }
 
-pub(crate) async fn cancel_shipment(mut tx: Tx<Sqlite>, undo: Undo<BookShipment>) -> Result<(), HandlerError> {
+pub(crate) async fn cancel_shipment<D: Db>(mut tx: Tx<D>, undo: Undo<BookShipment>) -> Result<(), HandlerError> {
     // Too late is no accident that trying again would mend: the saga is parked, for a person to decide.
-    shipment::cancel(&mut tx, undo.reply.shipment)
+    shipment::cancel(&mut D::sql(&mut tx), undo.reply.shipment)
         .await?
         .map_err(HandlerError::permanent)
 }
 
 /// Sends confirmed goods on their way. A repeat finds them gone already.
-pub(crate) async fn dispatch_goods(
-    State(store): State<EventStore<Sqlite>>,
+pub(crate) async fn dispatch_goods<D: Db>(
+    State(store): State<EventStore<D>>,
     event: OrderConfirmed,
 ) -> Result<(), HandlerError> {
     let mut tx = store.begin().await?;
-    shipment::dispatch(&mut tx, &event.order).await?;
+    shipment::dispatch(&mut D::sql(&mut tx), &event.order).await?;
     Ok(tx.commit().await?)
 }

@@ -6,17 +6,17 @@ mod books;
 mod handler;
 mod shipment;
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::Router;
 use sagamill::{
     bus::{self, Bus},
-    eventstore::{EventStore, Relay},
+    eventstore::EventStore,
     prelude::Participant,
 };
-use sagamill_service_kit::{Check, Problem, open_sqlite};
-use shop_contracts::{ShippingBook, ShippingBooks};
-use sqlx::Sqlite;
+use sagamill_service_kit::{Check, Intake};
+use shop_contracts::{Book, ShippingBook};
+use shop_frame::{Db, Location, Running, Service, page};
 use tokio_util::sync::CancellationToken;
 
 use crate::books::Books;
@@ -28,7 +28,7 @@ pub enum Error {
     /// Its database cannot be opened or migrated.
     #[error("the shipping database failed")]
     Database(#[from] sqlx::Error),
-    /// Its log cannot be opened, or its relay stopped.
+    /// Its log cannot be opened.
     #[error("the shipping log failed")]
     Log(#[from] sagamill::eventstore::Error),
     /// Its participant stopped.
@@ -39,72 +39,54 @@ pub enum Error {
     Bus(#[from] bus::Error),
 }
 
-/// The service over its own database. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Shipping {
-    store: EventStore<Sqlite>,
+/// The service over its own database.
+#[derive(Debug)]
+pub struct Shipping<D: Db> {
+    store: EventStore<D>,
+    bus: Bus,
 }
 
-impl Shipping {
-    /// Opens its database, made where it is missing.
+impl<D: Db> Shipping<D> {
+    /// Opens its database, with its tables made where they are missing.
     ///
     /// # Errors
     /// [`Error::Database`], [`Error::Log`].
-    pub async fn open(file: &Path) -> Result<Self, Error> {
-        let pool = open_sqlite(file).await?;
-        shipment::migrate(&pool).await?;
-        let store = EventStore::open(pool).await?;
-        Ok(Self { store })
+    pub async fn open(database: &Location, bus: Bus) -> Result<Self, Error> {
+        let store = EventStore::open(shop_frame::open(database, &shipment::TABLES).await?).await?;
+        Ok(Self { store, bus })
     }
-    /// How it answers for its database.
-    pub fn books(&self) -> Arc<dyn ShippingBooks> {
+    /// All shipments.
+    pub fn book(&self) -> Arc<dyn Book<ShippingBook>> {
         Arc::new(Books(self.store.pool().clone()))
-    }
-    /// Whether its database answers.
-    pub fn check(&self) -> Check {
-        Check::database(self.store.pool())
-    }
-    /// Its own HTTP routes: `GET /book`.
-    pub fn routes(&self) -> Router {
-        Router::new().route("/book", get(book)).with_state(self.books())
-    }
-    /// Takes commands and confirmed orders from the bus and publishes replies, until `stop`.
-    ///
-    /// # Errors
-    /// What must stop it, not what can be tried again.
-    pub async fn run(self, bus: Bus, stop: CancellationToken) -> Result<(), Error> {
-        let participant = Participant::new(&self.store)
-            .on(handler::book_shipment)
-            .undo(handler::cancel_shipment);
-        let dispatch = bus::Router::new()
-            .on(handler::dispatch_goods)
-            .with_state(self.store.clone());
-        let commands = async {
-            Ok(participant
-                .with_state(())
-                .run(&bus, stop.clone().cancelled_owned())
-                .await?)
-        };
-        let orders = async {
-            Ok(dispatch
-                .run(bus.group("shipping"), stop.clone().cancelled_owned())
-                .await?)
-        };
-        let replies = async {
-            Ok(Relay::new(&self.store, &bus)
-                .run(stop.clone().cancelled_owned())
-                .await?)
-        };
-        let ended = tokio::try_join!(commands, orders, replies).map(drop);
-        self.store.close().await;
-        ended
     }
 }
 
-async fn book(State(books): State<Arc<dyn ShippingBooks>>) -> Result<Json<ShippingBook>, Problem> {
-    books
-        .book()
-        .await
-        .map(Json)
-        .map_err(|error| Problem::unavailable(&error))
+impl<D: Db> Service for Shipping<D> {
+    fn check(&self) -> Check {
+        Check::database(self.store.pool())
+    }
+    /// `GET /book`.
+    fn routes(&self, _: Intake) -> Router {
+        Router::new().route("/book", page(self.book()))
+    }
+    /// Takes commands and confirmed orders from the bus and publishes replies.
+    fn run(self: Box<Self>, stop: CancellationToken) -> Running {
+        let participant = Participant::new(&self.store)
+            .on(handler::book_shipment::<D>)
+            .undo(handler::cancel_shipment::<D>)
+            .with_state(());
+        let dispatch = bus::Router::new()
+            .on(handler::dispatch_goods::<D>)
+            .with_state(self.store.clone());
+        Box::pin(async move {
+            let commands = participant.run(&self.bus, stop.clone().cancelled_owned());
+            let orders = dispatch.run(self.bus.group("shipping"), stop.clone().cancelled_owned());
+            let ended = tokio::try_join!(async { commands.await.map_err(Error::from) }, async {
+                orders.await.map_err(Error::from)
+            },);
+            self.store.close().await;
+            ended?;
+            Ok(())
+        })
+    }
 }

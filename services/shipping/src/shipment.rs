@@ -3,8 +3,10 @@
 use jiff::Timestamp;
 use sagamill::saga::Answer::{self, Done, Rejected};
 use shop_contracts::{Booked, CarrierDown, Delivery, OrderId, ShipmentState};
-use sqlx::{SqliteConnection, SqlitePool};
+use shop_frame::{Script, Sql, script, values};
 use uuid::Uuid;
+
+pub(crate) const TABLES: Script = script!("001-shipping.sql");
 
 /// The goods are gone: too late to cancel.
 #[derive(Debug, thiserror::Error)]
@@ -13,16 +15,9 @@ pub(crate) struct Dispatched {
     pub(crate) shipment: Uuid,
 }
 
-pub(crate) async fn migrate(pool: &SqlitePool) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(include_str!("migrations/001-shipping.sql"))
-        .execute(pool)
-        .await
-        .map(drop)
-}
-
 /// Books the carrier that takes such goods, if it is up.
 pub(crate) async fn book(
-    connection: &mut SqliteConnection,
+    sql: &mut Sql<'_>,
     effect: Uuid,
     order: &OrderId,
     delivery: Delivery,
@@ -31,42 +26,41 @@ pub(crate) async fn book(
         Delivery::Parcel => "parcel",
         Delivery::Freight => "freight",
     };
-    let (carrier, up): (String, bool) = sqlx::query_as("select name, up from carrier where delivery = $1")
-        .bind(delivery)
-        .fetch_one(&mut *connection)
-        .await?;
+    let carrier = "select name, up from carrier where delivery = $1";
+    let carrier: Option<(String, bool)> = sql.row(carrier, &values![delivery]).await?;
+    let (carrier, up) = carrier.ok_or(sqlx::Error::RowNotFound)?;
     if !up {
         return Ok(Rejected(CarrierDown { carrier }));
     }
-    sqlx::query("insert into shipment (effect, order_id, carrier, state, updated_at) values ($1, $2, $3, $4, $5)")
-        .bind(effect.to_string())
-        .bind(order.as_str())
-        .bind(carrier)
-        .bind(ShipmentState::Booked.as_str())
-        .bind(Timestamp::now().to_string())
-        .execute(connection)
-        .await?;
+    sql.execute(
+        "insert into shipment (effect, order_id, carrier, state, updated_at) values ($1, $2, $3, $4, $5)",
+        &values![
+            effect.to_string(),
+            order.as_str(),
+            carrier,
+            ShipmentState::Booked.as_str(),
+            Timestamp::now().to_string()
+        ],
+    )
+    .await?;
     Ok(Done(Booked { shipment: effect }))
 }
 
 /// Cancels a shipment; cancelled twice, it is cancelled.
-pub(crate) async fn cancel(
-    connection: &mut SqliteConnection,
-    shipment: Uuid,
-) -> Result<Result<(), Dispatched>, sqlx::Error> {
-    let state = "update shipment set state = $1, updated_at = $2 where effect = $3 and state = $4";
-    sqlx::query(state)
-        .bind(ShipmentState::Cancelled.as_str())
-        .bind(Timestamp::now().to_string())
-        .bind(shipment.to_string())
-        .bind(ShipmentState::Booked.as_str())
-        .execute(&mut *connection)
-        .await?;
-    let dispatched: bool =
-        sqlx::query_scalar("select exists (select 1 from shipment where effect = $1 and state = 'dispatched')")
-            .bind(shipment.to_string())
-            .fetch_one(connection)
-            .await?;
+pub(crate) async fn cancel(sql: &mut Sql<'_>, shipment: Uuid) -> Result<Result<(), Dispatched>, sqlx::Error> {
+    let id = shipment.to_string();
+    sql.execute(
+        "update shipment set state = $1, updated_at = $2 where effect = $3 and state = $4",
+        &values![
+            ShipmentState::Cancelled.as_str(),
+            Timestamp::now().to_string(),
+            &id,
+            ShipmentState::Booked.as_str()
+        ],
+    )
+    .await?;
+    let gone = "select exists (select 1 from shipment where effect = $1 and state = 'dispatched')";
+    let dispatched: bool = sql.value(gone, &values![&id]).await?;
     Ok(if dispatched {
         Err(Dispatched { shipment })
     } else {
@@ -75,45 +69,57 @@ pub(crate) async fn cancel(
 }
 
 /// The carrier has come for an order's goods; once gone, they are gone.
-pub(crate) async fn dispatch(connection: &mut SqliteConnection, order: &OrderId) -> Result<(), sqlx::Error> {
-    sqlx::query("update shipment set state = $1, updated_at = $2 where order_id = $3 and state = $4")
-        .bind(ShipmentState::Dispatched.as_str())
-        .bind(Timestamp::now().to_string())
-        .bind(order.as_str())
-        .bind(ShipmentState::Booked.as_str())
-        .execute(connection)
-        .await
-        .map(drop)
+pub(crate) async fn dispatch(sql: &mut Sql<'_>, order: &OrderId) -> Result<(), sqlx::Error> {
+    sql.execute(
+        "update shipment set state = $1, updated_at = $2 where order_id = $3 and state = $4",
+        &values![
+            ShipmentState::Dispatched.as_str(),
+            Timestamp::now().to_string(),
+            order.as_str(),
+            ShipmentState::Booked.as_str()
+        ],
+    )
+    .await
+    .map(drop)
 }
 
 #[cfg(test)]
 mod tests {
-    use sagamill_service_kit::open_sqlite;
-    use shop_contracts::ShippingBooks;
+    use shop_contracts::Book;
+    use shop_frame::{Db, Location};
+    use sqlx::{Sqlite, SqlitePool, pool::PoolConnection};
 
     use super::*;
     use crate::books::Books;
 
     struct Dock {
         pool: SqlitePool,
-        _directory: tempfile::TempDir,
+        directory: tempfile::TempDir,
+    }
+
+    fn file(directory: &tempfile::TempDir) -> Location {
+        Location::File(directory.path().join("shipping.db"))
     }
 
     impl Dock {
         async fn open() -> Self {
             let directory = tempfile::tempdir().unwrap();
-            let pool = open_sqlite(&directory.path().join("shipping.db")).await.unwrap();
-            migrate(&pool).await.unwrap();
-            Self {
-                pool,
-                _directory: directory,
-            }
+            let pool = shop_frame::open(&file(&directory), &TABLES).await.unwrap();
+            Self { pool, directory }
+        }
+        async fn connection(&self) -> PoolConnection<Sqlite> {
+            self.pool.acquire().await.unwrap()
         }
         async fn book(&self, delivery: Delivery) -> Answer<Booked, CarrierDown> {
-            let mut connection = self.pool.acquire().await.unwrap();
-            book(&mut connection, Uuid::now_v7(), &OrderId::numbered(1), delivery)
-                .await
-                .unwrap()
+            let mut connection = self.connection().await;
+            book(
+                &mut Sqlite::sql(&mut connection),
+                Uuid::now_v7(),
+                &OrderId::numbered(1),
+                delivery,
+            )
+            .await
+            .unwrap()
         }
         async fn booked(&self) -> Uuid {
             let Done(Booked { shipment }) = self.book(Delivery::Parcel).await else {
@@ -122,10 +128,11 @@ mod tests {
             shipment
         }
         async fn cancel(&self, shipment: Uuid) -> Result<(), Dispatched> {
-            cancel(&mut self.pool.acquire().await.unwrap(), shipment).await.unwrap()
+            let mut connection = self.connection().await;
+            cancel(&mut Sqlite::sql(&mut connection), shipment).await.unwrap()
         }
         async fn states(&self) -> Vec<ShipmentState> {
-            let book = Books(self.pool.clone()).book().await.unwrap();
+            let book = Books(self.pool.clone()).read().await.unwrap();
             book.shipments.into_iter().map(|shipment| shipment.state).collect()
         }
     }
@@ -149,7 +156,8 @@ mod tests {
         assert_eq!(dock.states().await, [ShipmentState::Cancelled]);
 
         let second = dock.booked().await;
-        dispatch(&mut dock.pool.acquire().await.unwrap(), &OrderId::numbered(1))
+        let mut connection = dock.connection().await;
+        dispatch(&mut Sqlite::sql(&mut connection), &OrderId::numbered(1))
             .await
             .unwrap();
         assert!(dock.cancel(second).await.is_err());
@@ -165,7 +173,9 @@ mod tests {
             .execute(&dock.pool)
             .await
             .unwrap();
-        migrate(&dock.pool).await.unwrap();
+        shop_frame::open::<Sqlite>(&file(&dock.directory), &TABLES)
+            .await
+            .unwrap();
         assert!(matches!(dock.book(Delivery::Freight).await, Done(_)));
     }
 }

@@ -11,6 +11,7 @@ use sagamill::{
     saga::core::{History, SummaryState},
 };
 use sagamill_service_kit::Shutdown;
+use shop_frame::Db;
 use shop_order::{Following, Ledger, Orders};
 use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
@@ -76,7 +77,7 @@ impl Console {
         }
     }
     /// Says every few seconds whether money and stock are conserved.
-    pub(crate) async fn watch_ledger(&self, orders: &Orders, stop: CancellationToken) {
+    pub(crate) async fn watch_ledger<D: Db>(&self, orders: &Orders<D>, stop: CancellationToken) {
         let mut pause = CHECK;
         while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
             let begun = Instant::now();
@@ -85,13 +86,13 @@ impl Console {
         }
     }
     /// The last check, when nothing comes in any more.
-    pub(crate) async fn last_ledger(&self, orders: &Orders) -> Code {
+    pub(crate) async fn last_ledger<D: Db>(&self, orders: &Orders<D>) -> Code {
         match self.check(orders).await {
             Some(ledger) if !ledger.balanced => Code::Unverified,
             _ => Code::Success,
         }
     }
-    async fn check(&self, orders: &Orders) -> Option<Ledger> {
+    async fn check<D: Db>(&self, orders: &Orders<D>) -> Option<Ledger> {
         let ledger = match orders.ledger().await {
             Ok(ledger) => ledger,
             Err(error) => {

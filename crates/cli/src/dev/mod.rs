@@ -1,10 +1,10 @@
 //! `sagamill dev`: the sample shop in one process.
 //!
-//! `data.rs` is the directory, `shop.rs` the services, `load.rs` who orders, `console.rs` what is
+//! `databases.rs` is where its data is, `shop.rs` the services, `load.rs` who orders, `console.rs` what is
 //! printed, `line.rs` how a saga looks there.
 
 mod console;
-mod data;
+mod databases;
 mod line;
 mod load;
 mod shop;
@@ -14,12 +14,17 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use sagamill_service_kit::{Frontdoor, Intake, LogFormat, Process, Shutdown, serve};
+use shop_frame::{Db, Service};
 use shop_order::Orders;
+use sqlx::Sqlite;
 use tokio::net::TcpListener;
 
-use crate::failure::{Code, Failure};
+use crate::{
+    failure::{Code, Failure},
+    source::Server,
+};
 use console::Console;
-use data::Directory;
+use databases::Databases;
 use load::Load;
 use shop::Shop;
 
@@ -29,8 +34,12 @@ const DRAIN: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Where the databases are, made where it is missing; else a new temporary directory.
-    #[arg(long, value_name = "DIR", env = "SAGAMILL_DATA")]
+    #[arg(long, value_name = "DIR", env = "SAGAMILL_DATA", conflicts_with = "store")]
     data: Option<PathBuf>,
+    /// A PostgreSQL server in place of files: `postgres://user@host:port`. Each service has a database of its own there,
+    /// `sagamill_order` and so on, made where it is missing.
+    #[arg(long, value_name = "URL", env = "SAGAMILL_STORE", value_parser = server)]
+    store: Option<Server>,
     /// Where the shop answers over HTTP.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7700")]
     listen: String,
@@ -67,17 +76,36 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+fn server(url: &str) -> Result<Server, String> {
+    let server: Server = url.parse()?;
+    if server.names_one() {
+        return Err("the services have databases of their own: leave the database out".to_owned());
+    }
+    Ok(server)
+}
+
 pub(crate) async fn run(options: Options) -> Result<Code, Failure> {
     let process = Process::start(options.log, "warn").context("cannot start")?;
-    let directory = Directory::open(options.data)?;
+    match &options.store {
+        None => {
+            let databases = Databases::files(options.data.clone())?;
+            run_on::<Sqlite>(process, options, databases).await
+        }
+        Some(server) => {
+            let databases = Databases::server(server).await?;
+            run_on::<Sqlite>(process, options, databases).await
+        }
+    }
+}
+
+async fn run_on<D: Db>(process: Process, options: Options, databases: Databases) -> Result<Code, Failure> {
     let listener = bind(&options.listen).await?;
     let address = listener.local_addr()?;
-    let shop = Shop::open(directory.path()).await?;
+    let shop = Shop::<D>::open(&databases).await?;
     let console = Console::new(options.output, process.shutdown.clone());
     let rate = if options.no_load { 0.0 } else { options.rate };
     let banner = &format!(
-        "sagamill dev\n  shop     http://{address}  /catalog /orders /ledger /metrics /readyz\n  data     {}\n  load     {}",
-        directory.path().display(),
+        "sagamill dev\n  shop     http://{address}  /catalog /orders /ledger /metrics /readyz\n  data     {databases}\n  load     {}",
         load_line(rate, options.seed),
     );
     console.say(banner).await;
@@ -89,9 +117,7 @@ pub(crate) async fn run(options: Options) -> Result<Code, Failure> {
         Load::new(rate, options.seed, local(address)),
     )
     .await;
-    console
-        .say(&format!("the data is in {}", directory.path().display()))
-        .await;
+    console.say(&format!("the data is in {databases}")).await;
     ended
 }
 
@@ -129,9 +155,9 @@ fn local(address: SocketAddr) -> SocketAddr {
 }
 
 /// In two phases: first the way in is closed and running sagas end, then the services stop.
-async fn run_shop(
+async fn run_shop<D: Db>(
     process: Process,
-    shop: Shop,
+    shop: Shop<D>,
     listener: TcpListener,
     console: Console,
     load: Load,
@@ -172,7 +198,7 @@ async fn run_shop(
     Ok(verdict)
 }
 
-async fn drain(orders: &Orders, console: &Console) {
+async fn drain<D: Db>(orders: &Orders<D>, console: &Console) {
     match tokio::time::timeout(DRAIN, orders.drained()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "cannot tell whether sagas still run"),

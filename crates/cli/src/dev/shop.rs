@@ -1,10 +1,11 @@
 //! All services in this process, each over its own databases, with a bus between them.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use sagamill::bus::Bus;
+use sagamill::bus::BoxError;
 use sagamill_service_kit::Health;
+use shop_frame::{Db, Service};
 use shop_inventory::Inventory;
 use shop_order::{Books, Orders};
 use shop_payment::{Payment, Provider};
@@ -12,45 +13,48 @@ use shop_shipping::Shipping;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::console::Console;
-use crate::{failure::Failure, source::LOG};
+use super::{console::Console, databases::Databases};
+use crate::failure::Failure;
 
 /// How long the services may take to stop.
 const STOP: Duration = Duration::from_secs(10);
 
-type Ended = (&'static str, anyhow::Result<()>);
+type Ended = (&'static str, Result<(), BoxError>);
 
 /// The services, opened.
 #[derive(Debug)]
-pub(crate) struct Shop {
-    pub(crate) orders: Orders,
-    inventory: Inventory,
-    payment: Payment,
-    shipping: Shipping,
-    bus: Bus,
+pub(crate) struct Shop<D: Db> {
+    pub(crate) orders: Orders<D>,
+    inventory: Inventory<D>,
+    payment: Payment<D>,
+    shipping: Shipping<D>,
 }
 
-impl Shop {
-    /// Opens all databases of a directory.
-    pub(crate) async fn open(directory: &Path) -> anyhow::Result<Self> {
+impl<D: Db> Shop<D> {
+    /// Opens the database of each service.
+    pub(crate) async fn open(databases: &Databases) -> anyhow::Result<Self> {
         let bus = sagamill::connect("memory:").await?;
-        let file = |name: &str| directory.join(name);
-        let inventory = Inventory::open(&file("inventory.db")).await.context("inventory")?;
-        let provider = Provider::open(&file("provider.db")).await.context("payment provider")?;
-        let payment = Payment::open(&file("payment.db"), provider).await.context("payment")?;
-        let shipping = Shipping::open(&file("shipping.db")).await.context("shipping")?;
+        let at = |name| databases.of(name);
+        let inventory = Inventory::open(&at("inventory"), bus.clone())
+            .await
+            .context("inventory")?;
+        let provider = Provider::open(&at("provider")).await.context("payment provider")?;
+        let payment = Payment::open(&at("payment"), bus.clone(), provider)
+            .await
+            .context("payment")?;
+        let shipping = Shipping::open(&at("shipping"), bus.clone()).await.context("shipping")?;
         let books = Books {
-            inventory: inventory.books(),
-            payment: payment.books(),
-            shipping: shipping.books(),
+            stock: inventory.stock(),
+            inventory: inventory.book(),
+            payment: payment.book(),
+            shipping: shipping.book(),
         };
-        let orders = Orders::open(&file(LOG), bus.clone(), books).await.context("order")?;
+        let orders = Orders::open(&at("order"), bus, books).await.context("order")?;
         Ok(Self {
             orders,
             inventory,
             payment,
             shipping,
-            bus,
         })
     }
     /// Adds each service's check.
@@ -68,25 +72,24 @@ impl Shop {
             inventory,
             payment,
             shipping,
-            bus,
         } = self;
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
         let (watched, printer, token) = (orders.clone(), console.printer(), stop.clone());
         running.spawn(async move {
-            (
-                "console",
-                watched.follow("console", printer, token).await.map_err(Into::into),
-            )
+            let ended = watched.follow("console", printer, token).await;
+            ("console", ended.map_err(BoxError::from))
         });
-        let (asked, token) = (bus.clone(), stop.clone());
-        running.spawn(async move { ("inventory", inventory.run(asked, token).await.map_err(Into::into)) });
-        let (asked, token) = (bus.clone(), stop.clone());
-        running.spawn(async move { ("payment", payment.run(asked, token).await.map_err(Into::into)) });
-        let token = stop.clone();
-        running.spawn(async move { ("shipping", shipping.run(bus, token).await.map_err(Into::into)) });
-        let token = stop.clone();
-        running.spawn(async move { ("order", orders.run(token).await.map_err(Into::into)) });
+        let services: [(_, Box<dyn Service>); 4] = [
+            ("inventory", Box::new(inventory)),
+            ("payment", Box::new(payment)),
+            ("shipping", Box::new(shipping)),
+            ("order", Box::new(orders)),
+        ];
+        for (name, service) in services {
+            let service = service.run(stop.clone());
+            running.spawn(async move { (name, service.await) });
+        }
         Services { running, stop }
     }
 }
@@ -132,6 +135,8 @@ impl Services {
 
 fn outcome(ended: Result<Ended, JoinError>) -> anyhow::Result<&'static str> {
     let (name, ended) = ended.context("a service panicked")?;
-    ended.with_context(|| format!("the {name} service stopped"))?;
+    ended
+        .map_err(|error| anyhow!(error))
+        .with_context(|| format!("the {name} service stopped"))?;
     Ok(name)
 }

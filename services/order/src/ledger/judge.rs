@@ -98,11 +98,21 @@ fn effects<'a>(
     effects
 }
 
+/// Those for whom something was done and who are not among the orders: placed after those were read, or never.
+pub(super) fn strangers(
+    orders: &OrderBook,
+    stock: &StockBook,
+    payments: &PaymentBook,
+    shipping: &ShippingBook,
+) -> Vec<OrderId> {
+    let effects = effects(stock, payments, shipping);
+    let strange = |order: &&OrderId| !orders.ended.contains_key(*order) && !may_be_in_flight(orders, order);
+    effects.into_keys().filter(strange).cloned().collect()
+}
+
 /// The order's saga ran when the orders were read, or was placed after that.
 fn may_be_in_flight(orders: &OrderBook, order: &OrderId) -> bool {
-    orders.pending.contains(order)
-        || orders.parked.contains(order)
-        || order.number().is_some_and(|number| number > orders.last)
+    orders.pending.contains(order) || orders.parked.contains(order) || orders.later.contains(order)
 }
 
 fn judge_order(order: &OrderId, ended: &Ended, effects: &Effects<'_>, found: &mut Vec<Discrepancy>) {
@@ -281,7 +291,7 @@ mod tests {
             };
             Self {
                 orders: OrderBook {
-                    last: 3,
+                    later: [id(4)].into(),
                     ended: [(id(1), ended(true)), (id(2), ended(false))].into(),
                     pending: [id(3)].into(),
                     parked: [].into(),
@@ -335,6 +345,14 @@ mod tests {
         assert_eq!((ledger.stock.completed, ledger.money.completed), (2, TEN));
     }
 
+    #[test]
+    fn order_that_came_after_the_look_is_a_stranger_first() {
+        let mut world = World::sound();
+        world.orders.later.clear();
+        let found = strangers(&world.orders, &world.stock, &world.payments, &world.shipping);
+        assert_eq!(found, [id(4)]);
+    }
+
     type Fault = fn(&mut World);
 
     #[test]
@@ -372,7 +390,7 @@ mod tests {
                 world.shipping.shipments[1].state = ShipmentState::Booked
             }),
             ("effects of no order", |world| {
-                world.orders.last = 4;
+                world.orders.later.clear();
             }),
         ];
         for (fault, make) in faults {

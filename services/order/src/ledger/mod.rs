@@ -8,8 +8,11 @@ mod book;
 mod judge;
 
 use serde::Serialize;
-use shop_contracts::{BooksError, InventoryBooks, Money, OrderId, PaymentBooks, ShippingBooks};
-use sqlx::SqlitePool;
+use shop_contracts::{BooksError, Money, OrderId};
+use shop_frame::Db;
+use sqlx::Pool;
+
+use crate::Books;
 
 /// Most discrepancies that are shown; all are counted.
 const SHOWN_MAX: usize = 100;
@@ -96,14 +99,13 @@ pub enum LedgerError {
     Books(#[from] BooksError),
 }
 
-/// Asks all, in the order that makes the answer true.
-pub(crate) async fn ledger(
-    pool: &SqlitePool,
-    inventory: &dyn InventoryBooks,
-    payment: &dyn PaymentBooks,
-    shipping: &dyn ShippingBooks,
-) -> Result<Ledger, LedgerError> {
-    let orders = book::read(pool).await?;
-    let (stock, payments, shipments) = tokio::try_join!(inventory.book(), payment.book(), shipping.book())?;
+/// Asks all, in the order that makes the answer true. Orders that came meanwhile are looked for at the end: their numbers say
+/// nothing of when they were committed.
+pub(crate) async fn ledger<D: Db>(pool: &Pool<D>, books: &Books) -> Result<Ledger, LedgerError> {
+    let mut orders = book::read(pool).await?;
+    let (stock, payments, shipments) =
+        tokio::try_join!(books.inventory.read(), books.payment.read(), books.shipping.read())?;
+    let strangers = judge::strangers(&orders, &stock, &payments, &shipments);
+    orders.later = book::placed(pool, strangers).await?;
     Ok(judge::judge(&orders, &stock, &payments, &shipments))
 }

@@ -1,0 +1,28 @@
+create table if not exists orders (
+    number          bigint generated always as identity primary key,
+    customer        text not null,
+    total           bigint not null check (total > 0),
+    -- What the saga's own events say; kept by the subscription `orders`.
+    status          text not null default 'pending' check (status in ('pending', 'completed', 'compensated', 'parked')),
+    status_position bigint not null default 0,
+    placed_at       text not null,
+    updated_at      text not null,
+    -- Set by the saga's last step, in this database.
+    confirmed_at    text
+);
+
+create index if not exists orders_open on orders (status) where status in ('pending', 'parked');
+
+create table if not exists order_line (
+    number   bigint not null references orders (number),
+    sku      text not null,
+    quantity bigint not null check (quantity > 0),
+    primary key (number, sku)
+);
+
+-- What a client has asked for under a key of its own, word for word: a repeat gets the first answer.
+create table if not exists idempotency (
+    idempotency_key text primary key,
+    request         text not null,
+    number          bigint not null references orders (number)
+);
