@@ -8,21 +8,38 @@ mod failure;
 mod output;
 mod replay;
 mod saga;
+mod serve;
 mod source;
 mod view;
 
 use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, Parser, Subcommand};
+use sagamill::saga::{Data, Definition};
 
 use crate::failure::{Code, Failure};
 
 /// How long threads that still hang in a read or a write are waited for at the end.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// The command line as a whole.
+/// The command line as a whole. A binary of your own is all of it, for your own definitions:
+///
+/// ```no_run
+/// use sagamill::prelude::*;
+///
+/// async fn reserve(_: u32) -> Answer<()> {
+///     Done(())
+/// }
+///
+/// fn main() -> std::process::ExitCode {
+///     let definition = Saga::define("book-trip").step("reserve", local(reserve).no_undo()).build();
+///     sagamill_cli::Cli::new().register(definition).run() // serve, saga, replay, …
+/// }
+/// ```
 #[derive(Debug, Default)]
-pub struct Cli {}
+pub struct Cli {
+    setups: serve::Setups,
+}
 
 #[derive(Debug, Parser)]
 #[command(
@@ -41,6 +58,8 @@ enum Command {
     /// Run the sample shop in one process: orders succeed, fail and are undone.
     #[cfg(feature = "shop")]
     Dev(dev::Options),
+    /// Run the sagas of the definitions that are registered in this binary.
+    Serve(serve::Options),
     /// Look into sagas.
     #[command(subcommand)]
     Saga(saga::Command),
@@ -58,6 +77,18 @@ impl Cli {
     pub fn new() -> Self {
         Self::default()
     }
+    /// Registers a definition for `serve`, old versions too.
+    #[must_use]
+    pub fn register<S: Data>(mut self, definition: Definition<S>) -> Self {
+        self.setups.register(definition);
+        self
+    }
+    /// State for the local steps of what is registered, found by its type.
+    #[must_use]
+    pub fn with_state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
+        self.setups.with_state(state);
+        self
+    }
     /// Runs what this process was asked for, and says how it ended.
     pub fn run(self) -> ExitCode {
         self.run_from(std::env::args_os())
@@ -72,14 +103,14 @@ impl Cli {
                 return ExitCode::from(u8::try_from(refusal.exit_code()).unwrap_or(Code::Usage as u8));
             }
         };
-        match execute(arguments.command) {
+        match execute(arguments.command, self.setups) {
             Ok(code) => code.into(),
             Err(failure) => failure.report(),
         }
     }
 }
 
-fn execute(command: Command) -> Result<Code, Failure> {
+fn execute(command: Command, setups: serve::Setups) -> Result<Code, Failure> {
     if let Command::Completions { shell } = command {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Arguments::command(), "sagamill", &mut script);
@@ -91,6 +122,7 @@ fn execute(command: Command) -> Result<Code, Failure> {
         match command {
             #[cfg(feature = "shop")]
             Command::Dev(options) => dev::run(options).await,
+            Command::Serve(options) => serve::run(options, setups).await,
             Command::Saga(command) => saga::run(command).await,
             Command::Replay(options) => replay::run(options).await,
             Command::Completions { .. } => Ok(Code::Success),

@@ -4,6 +4,8 @@
 
 mod health;
 mod intake;
+#[cfg(feature = "failpoints")]
+mod kill;
 mod logging;
 mod measurement;
 mod problem;
@@ -13,6 +15,8 @@ mod shutdown;
 
 pub use health::{Check, Health};
 pub use intake::{ApiJson, BODY_LIMIT, Intake};
+#[cfg(feature = "failpoints")]
+pub use kill::arm_kill_points;
 pub use logging::{LogError, LogFormat, start_logging};
 pub use measurement::{Metrics, MetricsError};
 pub use problem::Problem;

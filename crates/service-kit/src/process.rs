@@ -16,6 +16,10 @@ pub enum ProcessError {
     /// Metrics cannot be recorded.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// `SAGAMILL_KILL` cannot be understood.
+    #[cfg(feature = "failpoints")]
+    #[error("{0}")]
+    KillPoints(String),
     /// Signals cannot be listened to, or HTTP stopped.
     #[error("the operating system refused")]
     System(#[from] std::io::Error),
@@ -39,6 +43,8 @@ impl Process {
     /// # Errors
     /// [`ProcessError`].
     pub fn start(log: LogFormat, default_filter: &str) -> Result<Self, ProcessError> {
+        #[cfg(feature = "failpoints")]
+        crate::arm_kill_points().map_err(ProcessError::KillPoints)?;
         start_logging(log, default_filter)?;
         let metrics = Metrics::start()?;
         let shutdown = Shutdown::new();

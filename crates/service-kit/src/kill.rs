@@ -1,4 +1,4 @@
-//! For the crash test alone: the process kills itself at a named point, as `kill -9` would.
+//! For crash tests alone (feature `failpoints`): the process kills itself at a named point, as `kill -9` would.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +8,10 @@ use rustix::process::{Signal, getpid, kill_process};
 const VARIABLE: &str = "SAGAMILL_KILL";
 
 /// Arms the points that the environment names.
-pub(crate) fn arm() -> Result<(), String> {
+///
+/// # Errors
+/// What is wrong with the names.
+pub fn arm_kill_points() -> Result<(), String> {
     let Ok(points) = std::env::var(VARIABLE) else {
         return Ok(());
     };
