@@ -10,6 +10,7 @@ mod replay;
 mod saga;
 mod serve;
 mod source;
+mod subscription;
 mod view;
 
 use std::{ffi::OsString, process::ExitCode, time::Duration};
@@ -63,6 +64,9 @@ enum Command {
     /// Look into sagas.
     #[command(subcommand)]
     Saga(saga::Command),
+    /// See how far the readers of the log are, and help them where it went another way.
+    #[command(subcommand)]
+    Subscription(subscription::Command),
     /// Read the log again: all of it, or one stream.
     Replay(replay::Options),
     /// Print a completion script for a shell.
@@ -124,6 +128,7 @@ fn execute(command: Command, setups: serve::Setups) -> Result<Code, Failure> {
             Command::Dev(options) => dev::run(options).await,
             Command::Serve(options) => serve::run(options, setups).await,
             Command::Saga(command) => saga::run(command).await,
+            Command::Subscription(command) => subscription::run(command).await,
             Command::Replay(options) => replay::run(options).await,
             Command::Completions { .. } => Ok(Code::Success),
         }

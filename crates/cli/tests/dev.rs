@@ -202,3 +202,47 @@ async fn what_is_not_there_is_said_with_its_own_code() {
         );
     }
 }
+
+#[tokio::test]
+async fn lost_tail_stops_the_shop_until_an_operator_helps() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("shop");
+    let mut dev = Dev::start(&data, &["--rate", "10"]).await;
+    for _ in 0..3 {
+        dev.saga().await;
+    }
+    let (code, _) = dev.interrupt().await;
+    assert_eq!(code, Some(0));
+    let shown = &data.display().to_string();
+    let listed = async || -> Vec<Value> {
+        let listed = output(&["subscription", "list", "--data", shown, "-o", "json"]).await;
+        serde_json::from_slice(&listed).unwrap()
+    };
+    let before = listed().await;
+    let names: Vec<_> = before.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["console", "orders", "relay", "saga-work"]);
+    assert!(before.iter().all(|row| row["owned"] == 0), "{before:?}");
+
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(data.join("order.db"));
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    let lose = "delete from es_event where pos > (select max(pos) - 3 from es_event)";
+    sqlx::query(lose).execute(&pool).await.unwrap();
+    pool.close().await;
+    let address = ["dev", "--data", shown, "--listen", "127.0.0.1:0", "--no-load"];
+    assert_eq!(
+        run(&address).await,
+        Some(1),
+        "it does not go on as if nothing had happened"
+    );
+
+    assert_eq!(
+        run(&["subscription", "rewind", "nobody", "--data", shown]).await,
+        Some(4)
+    );
+    for name in names {
+        output(&["subscription", "rewind", name, "--data", shown]).await;
+    }
+    let mut dev = Dev::start(&data, &["--rate", "10"]).await;
+    dev.saga().await;
+    assert_eq!(dev.interrupt().await.0, Some(0));
+}

@@ -331,13 +331,22 @@ impl<D> EventStore<D> {
     pub async fn checkpoints(&self) -> Result<Vec<Checkpoint>> {
         self.inner.backend.checkpoints().await
     }
-    /// Where a diverged subscription goes on: at the last anchor that it shares with this log. What was read after it and
-    /// is not in this log is lost; what is in this log is read again.
+    /// Lets a subscription go on whose log went another way ([`Error::LogDiverged`]): at the last place that both histories
+    /// share. What this log has after it is handed out; what it was handed before and is lost here, it has had. Answers how
+    /// many of its shards were moved.
     ///
     /// # Errors
     /// What the database says.
-    pub async fn rewind(&self, name: &str) -> Result<()> {
-        subscription::rewind(&*self.inner.backend, name).await
+    pub async fn rewind(&self, name: &str) -> Result<usize> {
+        subscription::settle(&*self.inner.backend, name, subscription::Verdict::Rewind).await
+    }
+    /// Lets a subscription go on whose log went another way, behind the position that it had come to: what this log has up
+    /// to there is never handed out. Answers how many of its shards were moved.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn accept(&self, name: &str) -> Result<usize> {
+        subscription::settle(&*self.inner.backend, name, subscription::Verdict::Accept).await
     }
     /// Forgets which database it is, for whoever takes any store.
     pub fn any(&self) -> EventStore {

@@ -18,29 +18,50 @@ pub(super) async fn check(backend: &dyn Backend, lease: &Lease, at: Anchor) -> R
     })
 }
 
-/// Puts the diverged checkpoints of a subscription to the last place that they share with this log. Whoever works under a
-/// lease loses it.
-pub(crate) async fn rewind(backend: &dyn Backend, name: &str) -> Result<()> {
-    for checkpoint in backend
-        .checkpoints()
-        .await?
-        .into_iter()
-        .filter(|checkpoint| checkpoint.name == name)
-    {
+/// What an operator wants with a subscription whose log went another way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Go on at the last place that both histories share.
+    Rewind,
+    /// Go on behind what was read, as if this history had been read that far.
+    Accept,
+}
+
+/// Moves the diverged checkpoints of a subscription, and answers how many there were. Whoever works under a lease of one
+/// loses it.
+pub(crate) async fn settle(backend: &dyn Backend, name: &str, verdict: Verdict) -> Result<usize> {
+    let mut moved = 0;
+    let checkpoints = backend.checkpoints().await?;
+    for checkpoint in checkpoints.into_iter().filter(|checkpoint| checkpoint.name == name) {
         if is_in(backend, checkpoint.at).await? {
             continue;
         }
-        let to = common(backend, name, checkpoint.shard).await?;
+        let to = match verdict {
+            Verdict::Rewind => common(backend, name, checkpoint.shard).await?,
+            Verdict::Accept => as_far(backend, checkpoint.at.position).await?,
+        };
         tracing::warn!(
             subscription = name,
             shard = checkpoint.shard,
             from = %checkpoint.at.position,
             to = %to.position,
-            "checkpoint rewound to the last place that it shares with the log"
+            ?verdict,
+            "a checkpoint of a log that went another way was moved"
         );
         backend.reset(name, checkpoint.shard, to).await?;
+        moved += 1;
     }
-    Ok(())
+    Ok(moved)
+}
+
+/// The same place in this log, or its end where it is shorter.
+async fn as_far(backend: &dyn Backend, position: Position) -> Result<Anchor> {
+    let head = backend.head().await?;
+    if position >= head.position {
+        return Ok(head);
+    }
+    let event = backend.event_at(position).await?;
+    Ok(Anchor { position, event })
 }
 
 /// The newest anchor of a shard that is in this log; the beginning where none is.

@@ -26,10 +26,35 @@ pub async fn lost_tail_is_told_and_rewound(subject: Arc<dyn Subject>) {
         (name.as_str(), at.position, common),
         ("diverged", Position(20), Position(10))
     );
-    store.rewind("diverged").await.unwrap();
+    assert_eq!(store.rewind("another").await.unwrap(), 0);
+    assert_eq!(store.rewind("diverged").await.unwrap(), 1);
     let mut feed = sub(&store, subject, "diverged").open().await.unwrap();
     follow(&mut feed, 10, 32).await;
     feed.close().await.unwrap();
+    store.close().await;
+}
+
+/// Accepted, another history is gone on with behind the place that was come to, or at its end where it is shorter.
+pub async fn another_history_can_be_accepted(subject: Arc<dyn Subject>) {
+    let subject = &Paced::of(subject);
+    let store = subject.open().await;
+    fill(&store, 20).await;
+    for name in ["longer", "shorter"] {
+        let mut feed = sub(&store, subject, name).open().await.unwrap();
+        follow(&mut feed, 0, 20).await;
+        feed.close().await.unwrap();
+    }
+    subject.lose_tail(Position(12)).await;
+    fill(&store, 3).await;
+    assert_eq!(store.accept("shorter").await.unwrap(), 1);
+    fill(&store, 10).await;
+    assert_eq!(store.accept("longer").await.unwrap(), 1);
+    assert_eq!(store.accept("longer").await.unwrap(), 0, "it is of this history now");
+    for (name, from) in [("shorter", 15), ("longer", 20)] {
+        let mut feed = sub(&store, subject, name).open().await.unwrap();
+        follow(&mut feed, from, 25).await;
+        feed.close().await.unwrap();
+    }
     store.close().await;
 }
 
