@@ -127,6 +127,8 @@ pub(crate) struct Query {
     pub(crate) backward: bool,
     /// Most events in the page.
     pub(crate) limit: usize,
+    /// Of the log, forward: say also which event stands at `after`, as this very reading saw it.
+    pub(crate) anchored: bool,
 }
 
 impl Default for Query {
@@ -141,6 +143,7 @@ impl Default for Query {
             positions: None,
             backward: false,
             limit: 1_000,
+            anchored: false,
         }
     }
 }
@@ -178,6 +181,8 @@ pub(crate) struct Page {
     pub(crate) anchor: Anchor,
     /// There is nothing more for now.
     pub(crate) end: bool,
+    /// The event at `after`, where that was asked for.
+    pub(crate) before: Option<Uuid>,
 }
 
 /// A wish for shards.

@@ -33,7 +33,7 @@ enum State {
     New,
     /// The next page, asked for while the events at hand are taken.
     Fetching(BoxFuture<'static, Result<(Page, Query)>>),
-    Fetched(Result<(Page, Query)>),
+    Fetched(Box<Result<(Page, Query)>>),
     Ended,
 }
 
@@ -153,7 +153,7 @@ impl<E> Read<E> {
         if !page.end && self.left > self.events.len() {
             let mut next = self.fetch(false);
             self.state = match next.as_mut().poll(cx) {
-                task::Poll::Ready(fetched) => State::Fetched(fetched),
+                task::Poll::Ready(fetched) => State::Fetched(Box::new(fetched)),
                 task::Poll::Pending => State::Fetching(next),
             };
         }
@@ -204,7 +204,7 @@ impl<E> Stream for Read<E> {
                         return task::Poll::Pending;
                     }
                 },
-                State::Fetched(fetched) => fetched,
+                State::Fetched(fetched) => *fetched,
                 State::Ended => return task::Poll::Ready(None),
             };
             if let Err(error) = this.turn(fetched, cx) {

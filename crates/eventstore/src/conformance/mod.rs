@@ -107,7 +107,7 @@ macro_rules! conformance {
                 shards_of_a_dead_process_are_taken_over, timers_are_fenced_and_survive_a_take_over,
                 another_number_of_shards_is_refused;
             feed::diverging: lost_tail_is_told_and_rewound, another_history_can_be_accepted,
-                tail_lost_under_an_open_feed_ends_it;
+                tail_lost_under_an_open_feed_ends_it, tail_lost_and_grown_again_under_an_open_feed_ends_it;
             feed::relaying: relay_publishes_what_has_a_topic_and_nothing_else,
                 refused_publishes_keep_the_order_of_first_deliveries, command_without_a_subscriber_holds_its_key_alone,
                 killed_relay_repeats_what_was_not_settled_and_loses_nothing,

@@ -113,8 +113,12 @@ impl Log for MemoryLog {
     fn read(&self, query: Query) -> BoxFuture<'_, Result<Page>> {
         let state = self.state();
         let mut walk = state.ledger.walk(&query);
+        let before = query.after.filter(|_| query.anchored).map(Position);
         let mut page = Page {
             scanned: query.after.unwrap_or(0),
+            before: before
+                .and_then(|position| state.ledger.at(position))
+                .map(|event| event.id),
             ..Page::default()
         };
         while page.events.len() < query.limit {

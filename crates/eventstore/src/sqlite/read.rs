@@ -16,7 +16,15 @@ const WINDOW: i64 = 20_000;
 pub(super) fn page(connection: &Connection, query: &Query) -> rusqlite::Result<Page> {
     match &query.stream {
         Some(_) => page_of_stream(connection, query),
-        None => page_of_log(connection, query),
+        None => {
+            let before = query.after.filter(|_| query.anchored).map(Position);
+            let before = before.map(|position| event_at(connection, position)).transpose()?;
+            let page = page_of_log(connection, query)?;
+            Ok(Page {
+                before: before.flatten(),
+                ..page
+            })
+        }
     }
 }
 
@@ -64,6 +72,7 @@ fn page_of_stream(connection: &Connection, query: &Query) -> rusqlite::Result<Pa
         scanned,
         anchor,
         events,
+        before: None,
     })
 }
 
@@ -125,6 +134,7 @@ fn finish(
         scanned,
         anchor,
         end,
+        before: None,
     })
 }
 

@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Pauses, ShardBy, Subscription, shared::Shared};
+use super::{Pauses, ShardBy, Subscription, divergence, shared::Shared};
 use crate::{
-    Error, Position, Recorded,
-    backend::{Backend, Query},
+    Anchor, Error, Position, Recorded, Result,
+    backend::{Backend, Page, Query},
 };
 
 /// Events in a page.
@@ -53,14 +53,7 @@ impl Reader {
                 self.shared.room.notified().await;
                 continue;
             };
-            match self
-                .backend
-                .read(Query {
-                    after: Some(from.position.0),
-                    ..self.filter.clone()
-                })
-                .await
-            {
+            match self.page(from).await {
                 Ok(page) => {
                     pauses.reset();
                     if self.shared.fill(from, page, |event| self.place(event)) {
@@ -73,6 +66,26 @@ impl Reader {
                     tracing::warn!(subscription = %self.name, %error, ?pause, "the log cannot be read; trying again");
                     tokio::time::sleep(pause).await;
                 }
+            }
+        }
+    }
+
+    /// What comes after `from`, if that is still in the log: a server may have been replaced by one that knows less, and has
+    /// grown since.
+    async fn page(&self, from: Anchor) -> Result<Page> {
+        let query = Query {
+            after: Some(from.position.0),
+            anchored: true,
+            ..self.filter.clone()
+        };
+        loop {
+            let page = self.backend.read(query.clone()).await?;
+            if from.position.0 == 0 || page.before == from.event {
+                return Ok(page);
+            }
+            let lease = self.shared.lock().leases().into_iter().next();
+            if let Some(lease) = lease {
+                divergence::check(&*self.backend, &lease, from).await?;
             }
         }
     }

@@ -66,6 +66,7 @@ fn fill(shared: &Shared, log: &[Recorded], shards: u16) -> bool {
         scanned: last.position.0,
         anchor: last,
         end: true,
+        before: None,
     };
     shared.fill(from, page, |event| (event.position.0 % i64::from(shards)) as u16);
     true

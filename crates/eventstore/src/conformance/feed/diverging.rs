@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Paced, checkpoint, fill, follow, sub};
-use crate::{Error, Position, conformance::Subject};
+use crate::{Append, Batch, Error, Expected, NewEvent, Position, Signal, conformance::Subject};
 
 /// A checkpoint beyond a lost tail is told at the opening; after a rewind to the last common place it goes on there.
 pub async fn lost_tail_is_told_and_rewound(subject: Arc<dyn Subject>) {
@@ -72,6 +72,40 @@ pub async fn tail_lost_under_an_open_feed_ends_it(subject: Arc<dyn Subject>) {
         }
     };
     assert!(matches!(ended, Error::LogDiverged { .. }), "{ended}");
+    feed.close().await.unwrap();
+    store.close().await;
+}
+
+/// Also where the log has grown beyond what was read, so that nothing seems to be missing; none of that is handed out.
+pub async fn tail_lost_and_grown_again_under_an_open_feed_ends_it(subject: Arc<dyn Subject>) {
+    let subject = &Paced::of(subject);
+    let store = subject.open().await;
+    fill(&store, 10).await;
+    let mut feed = sub(&store, subject, "grown").open().await.unwrap();
+    follow(&mut feed, 0, 10).await;
+    subject.lose_tail(Position(4)).await;
+    let other = subject.open().await;
+    let mut lost = Batch::default();
+    for n in 0..12 {
+        let append = Append {
+            stream: format!("order-{n}").into(),
+            expected: Expected::Any,
+            events: vec![NewEvent::new("order.placed", &b"{}"[..])],
+        };
+        lost.appends.push(append);
+    }
+    other.commit(lost).await.unwrap();
+    let ended = loop {
+        match feed.next().await {
+            Ok(Signal::Event { event, .. }) => panic!("an event of another history was handed out: {event:?}"),
+            Ok(_) => (),
+            Err(ended) => break ended,
+        }
+    };
+    assert!(
+        matches!(ended, Error::LogDiverged { at, .. } if at.position == Position(10)),
+        "{ended}"
+    );
     feed.close().await.unwrap();
     store.close().await;
 }
