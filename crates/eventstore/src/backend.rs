@@ -3,14 +3,14 @@
 //! Two traits, because two parts of the crate stand on them: [`Log`] (append, read) and [`Desk`] (who reads what, how far:
 //! checkpoints, leases, timers, members). Memory, SQLite and PostgreSQL each implement both in a folder of their own.
 
-use std::time::Duration;
+use std::{any::Any, time::Duration};
 
 use futures_core::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::sync::{OwnedMutexGuard, watch};
 use uuid::Uuid;
 
-use crate::{Anchor, Error, Lease, Position, Receipt, Recorded, Result, StreamId, entry::Entry};
+use crate::{Anchor, Append, Error, Lease, Position, Receipt, Recorded, Result, StreamId, entry::Entry};
 
 /// All that a store needs of a database.
 pub(crate) trait Backend: Log + Desk {}
@@ -25,6 +25,21 @@ pub(crate) trait Log: Send + Sync + 'static {
     /// Stores batches in one commit. Each succeeds or fails by itself, in their order; an error of the commit itself is
     /// bisected, so that only the culprit fails. The appender gives it a stream at most once per flush.
     fn flush(&self, entries: Vec<Entry>) -> BoxFuture<'_, Vec<Result<Vec<Receipt>>>>;
+    /// Takes events into a caller's transaction, over its own connection: sqlx's of this database.
+    fn append_in<'a>(
+        &'a self,
+        connection: &'a mut (dyn Any + Send),
+        append: Append,
+        how: Join,
+    ) -> BoxFuture<'a, Result<()>> {
+        let _ = (connection, append, how);
+        let what = "a log can be joined only in a transaction on the database that holds it".to_owned();
+        Box::pin(std::future::ready(Err(Error::Invalid { what })))
+    }
+    /// Waits until what this process has staged and committed has its positions: at once, where they come with the commit.
+    fn sequenced(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
     /// One page.
     fn read(&self, query: Query) -> BoxFuture<'_, Result<Page>>;
     /// The last event.
@@ -49,6 +64,15 @@ pub(crate) trait Log: Send + Sync + 'static {
     fn sleep_until(&self, due: Timestamp) -> BoxFuture<'_, ()>;
     /// Ends its threads, after what they are at.
     fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// How events join a caller's transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Join {
+    /// As facts.
+    Staged,
+    /// If the stream is as expected.
+    Checked,
 }
 
 /// A place in the queue of writers, given back when it is dropped. Where writers need no queue it is none.
@@ -156,6 +180,11 @@ impl Query {
         } else {
             (self.after.unwrap_or(0) + 1, self.until.unwrap_or(i64::MAX))
         }
+    }
+    /// Whether it may leave events out.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.category.is_some() || !self.names.is_empty() || self.published || self.positions.is_some()
     }
     /// Whether its filters let an event through.
     pub(crate) fn wants(&self, event: &Recorded) -> bool {

@@ -21,7 +21,7 @@ impl Bell {
         self.0.send_modify(|_| ());
     }
     /// The last position that was rung.
-    #[cfg(feature = "sqlite")]
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(crate) fn last(&self) -> Position {
         *self.0.borrow()
     }
@@ -29,7 +29,7 @@ impl Bell {
         self.0.subscribe()
     }
     /// Whether anybody in this process would hear it.
-    #[cfg(feature = "sqlite")]
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(crate) fn has_listeners(&self) -> bool {
         self.0.receiver_count() > 0
     }

@@ -131,6 +131,12 @@ impl NewEvent {
             ..Self::new(name, payload)
         })
     }
+    /// Its headers as databases keep them; none: it has none.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn meta(&self) -> Option<Vec<u8>> {
+        let json = || serde_json::to_vec(&self.headers).expect("invariant: a map of strings is JSON");
+        (!self.headers.is_empty()).then(json)
+    }
 }
 
 /// A stored event.

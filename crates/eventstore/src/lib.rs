@@ -1,4 +1,4 @@
-//! The log: append, read, subscribe, relay; in memory and on SQLite.
+//! The log: append, read, subscribe, relay; in memory, on SQLite and on PostgreSQL.
 
 mod aggregate;
 mod appender;
@@ -6,12 +6,17 @@ mod backend;
 mod bell;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod database;
 mod entry;
 mod error;
 mod event;
 mod lease;
 mod memory;
 mod metric_definitions;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod migration;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod read;
 mod relay;
 #[cfg(feature = "sqlite")]
@@ -22,17 +27,18 @@ mod transaction;
 
 pub use aggregate::{Aggregate, ExecuteError, Loaded};
 pub use backend::{Checkpoint, Timer};
+pub use database::{AnyDatabase, AnyPool, Database, InTransaction};
 pub use error::{Error, Result};
 pub use event::{
     Anchor, Append, Batch, Expected, Guard, NewEvent, Position, Receipt, Recorded, StreamId, Tracking, Version,
 };
 pub use lease::Lease;
 pub use memory::{Fault, Memory};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use migration::{Dialect, Migration, migrations};
 pub use read::Read;
 pub use relay::Relay;
 pub use sagamill_bus::{Event, Key};
-#[cfg(feature = "sqlite")]
-pub use sqlite::{Dialect, Migration, migrations};
-pub use store::{AnyDatabase, AnyPool, Database, EventStore, InTransaction};
+pub use store::EventStore;
 pub use subscription::{Feed, From, Progress, ShardBy, Signal, Subscription};
 pub use transaction::Transaction;

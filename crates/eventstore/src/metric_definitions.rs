@@ -8,6 +8,15 @@ pub(crate) const FLUSH_SECONDS: &str = "sagamill_log_flush_seconds";
 pub(crate) const APPENDED: &str = "sagamill_log_appended_total";
 /// Counter: batches refused, by `reason` (`conflict`, `guarded`, `fenced`, `id_reused`, `closed`, `database`).
 pub(crate) const REFUSED: &str = "sagamill_log_refused_total";
+/// Counter: staged events that got their positions through this process, repeats among them.
+#[cfg(feature = "postgres")]
+pub(crate) const SEQUENCED: &str = "sagamill_log_sequenced_total";
+/// Counter: staged events that were set aside, because they can have no position.
+#[cfg(feature = "postgres")]
+pub(crate) const SET_ASIDE: &str = "sagamill_log_set_aside_total";
+/// Counter: flushes that were sent again, because the server was not reached or its answer did not come.
+#[cfg(feature = "postgres")]
+pub(crate) const RECONNECTS: &str = "sagamill_log_reconnects_total";
 /// Gauge: positions that the log goes beyond what is done, in the shards of this process, by `subscription`.
 pub(crate) const SUBSCRIPTION_LAG: &str = "sagamill_subscription_lag_positions";
 /// Counter: checkpoints saved, by `subscription`.

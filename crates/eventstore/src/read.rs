@@ -131,6 +131,7 @@ impl<E> Read<E> {
         let (backend, since, mut from, to) = (self.backend.clone(), self.since, self.from, self.to);
         Box::pin(async move {
             if first {
+                backend.sequenced().await;
                 if let Some(time) = since {
                     from = from.max(backend.since(time).await?);
                 }

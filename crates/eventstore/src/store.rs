@@ -1,96 +1,19 @@
 //! One log, as its users see it.
 
-use std::{any::Any, marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, sync::Arc};
 
 use futures_core::future::BoxFuture;
 use sagamill_bus::Event;
 use uuid::Uuid;
 
 use crate::{
-    Anchor, Append, Batch, Checkpoint, Error, Expected, NewEvent, Position, Read, Receipt, Result, StreamId,
-    Subscription,
+    Anchor, AnyDatabase, AnyPool, Append, Batch, Checkpoint, Database, Error, Expected, InTransaction, NewEvent,
+    Position, Read, Receipt, Result, StreamId, Subscription,
     appender::Appender,
-    backend::{Backend, Query},
+    backend::{Backend, Join, Query},
     entry::Entry,
     subscription,
 };
-
-/// Stands for "whichever database the URL named".
-#[derive(Debug, Clone, Copy)]
-pub struct AnyDatabase;
-
-/// A database that holds a log beside the user's own tables.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a database that the compiler knows to hold a log",
-    note = "known is `sqlx::Sqlite`; `AnyDatabase` is what a URL opened: use `open(pool)` in place of `connect(url)`"
-)]
-pub trait Database: Send + Sync + 'static {
-    /// sqlx's name of it.
-    type Sqlx: sqlx::Database;
-    /// The pool, where a store is on this database.
-    fn pool(database: &AnyPool) -> Option<&sqlx::Pool<Self::Sqlx>>;
-    /// A store on a pool: what [`EventStore::open`] does.
-    fn attach(pool: sqlx::Pool<Self::Sqlx>) -> BoxFuture<'static, Result<EventStore<Self>>>
-    where
-        Self: Sized;
-    /// How a transaction begins that is going to write.
-    const BEGIN: &'static str;
-    /// What it means that a statement failed, or that a commit did.
-    fn error(error: sqlx::Error, committing: bool) -> Error;
-}
-#[cfg(feature = "sqlite")]
-impl Database for sqlx::Sqlite {
-    type Sqlx = Self;
-    fn pool(database: &AnyPool) -> Option<&sqlx::Pool<Self>> {
-        match database {
-            AnyPool::Sqlite(pool) => Some(pool),
-            AnyPool::Memory => None,
-        }
-    }
-    fn attach(pool: sqlx::SqlitePool) -> BoxFuture<'static, Result<EventStore<Self>>> {
-        Box::pin(crate::sqlite::attach(pool))
-    }
-    // A transaction that reads first and writes then may find that it cannot.
-    const BEGIN: &'static str = "BEGIN IMMEDIATE";
-    fn error(error: sqlx::Error, committing: bool) -> Error {
-        if committing {
-            crate::sqlite::of_commit(error)
-        } else {
-            crate::sqlite::of_sqlx(error)
-        }
-    }
-}
-
-/// The pool beside a store, whichever database it is on.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum AnyPool {
-    /// There is none: the log is in this process's memory.
-    Memory,
-    /// A SQLite file.
-    #[cfg(feature = "sqlite")]
-    Sqlite(sqlx::SqlitePool),
-}
-
-/// A transaction that is open: sqlx's own, the store's, or a handler's `Tx`.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not an open transaction on `{D}`",
-    label = "expected `&mut` of a transaction on `{D}`",
-    note = "`let mut tx = store.begin().await?;` opens one",
-    note = "`AnyDatabase` is what a URL opened; to share a transaction with your own tables, open the store or the coordinator on their pool: `EventStore::open(pool).await?`, `Coordinator::open(pool).await?`"
-)]
-pub trait InTransaction<D>: Send {
-    /// sqlx's connection.
-    type Connection: Any + Send;
-    /// The connection that the transaction is open on.
-    fn connection(&mut self) -> &mut Self::Connection;
-}
-impl<D: sqlx::Database> InTransaction<D> for sqlx::Transaction<'_, D> {
-    type Connection = D::Connection;
-    fn connection(&mut self) -> &mut D::Connection {
-        self
-    }
-}
 
 /// One log. Cheap to clone; the last clone that goes ends its appender and its threads.
 pub struct EventStore<D = AnyDatabase> {
@@ -124,7 +47,7 @@ impl<D> std::fmt::Debug for EventStore<D> {
 }
 
 impl EventStore {
-    /// `memory:`, `sqlite:file.db`; migrates it where needed.
+    /// `memory:`, `sqlite:file.db`, `postgres://user@host/database`; migrates it where needed.
     ///
     /// # Errors
     /// [`Error::UnknownScheme`], [`Error::FeatureOff`], or what the database says.
@@ -138,6 +61,9 @@ impl EventStore {
                 scheme: "sqlite".to_owned(),
                 feature: "sqlite",
             }),
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => crate::postgres::connect(url).await,
+            #[cfg(not(feature = "postgres"))]
             "postgres" | "postgresql" => Err(Error::FeatureOff {
                 scheme: "postgres".to_owned(),
                 feature: "postgres",
@@ -221,22 +147,19 @@ impl<D> EventStore<D> {
         }
         self.inner.appender.append(entry).await
     }
-    /// Writes events down in the caller's transaction: they exist if and only if it commits, and get their positions then.
-    /// This is the way to join; it is for facts, so it expects nothing of the stream. An event whose id is in the log
-    /// already is left out: the same fact twice is one.
+    /// Writes events down in the caller's transaction: they exist if and only if it commits, and get their positions then,
+    /// or right after it. This is the way to join; it is for facts, so it expects nothing of the stream. An event whose id is
+    /// in the log already is left out: the same fact twice is one.
+    ///
+    /// What this process does with this store after [`Transaction::commit`](crate::Transaction::commit) finds them at their
+    /// places: reads and appends wait for that where they must.
     pub fn stage_in<'a>(
         &'a self,
         tx: &'a mut impl InTransaction<D>,
         stream: impl Into<StreamId>,
         events: impl IntoIterator<Item = NewEvent>,
     ) -> BoxFuture<'a, Result<()>> {
-        let events = events.into_iter().collect();
-        let append = Append {
-            stream: stream.into(),
-            expected: Expected::Any,
-            events,
-        };
-        join(tx.connection(), append, Join::Staged)
+        self.join(tx, stream.into(), Expected::Any, events, Join::Staged)
     }
     /// Appends in the caller's transaction, which fails if the stream is not as expected. For low rates.
     ///
@@ -250,12 +173,26 @@ impl<D> EventStore<D> {
         expected: Expected,
         events: impl IntoIterator<Item = NewEvent>,
     ) -> BoxFuture<'a, Result<()>> {
+        self.join(tx, stream.into(), expected, events, Join::Checked)
+    }
+    fn join<'a>(
+        &'a self,
+        tx: &'a mut impl InTransaction<D>,
+        stream: StreamId,
+        expected: Expected,
+        events: impl IntoIterator<Item = NewEvent>,
+        how: Join,
+    ) -> BoxFuture<'a, Result<()>> {
         let append = Append {
-            stream: stream.into(),
+            stream,
             expected,
             events: events.into_iter().collect(),
         };
-        join(tx.connection(), append, Join::Checked)
+        Box::pin(async move {
+            self.inner.backend.append_in(tx.connection(), append, how).await?;
+            tx.is_well();
+            Ok(())
+        })
     }
     /// Says that a transaction with staged events has been committed by other means than
     /// [`Transaction::commit`](crate::Transaction::commit): readers of this process look at once.
@@ -291,6 +228,7 @@ impl<D> EventStore<D> {
     /// # Errors
     /// What the database says.
     pub async fn head(&self) -> Result<Anchor> {
+        self.inner.backend.sequenced().await;
         self.inner.backend.head().await
     }
     /// Names this log for ever.
@@ -373,31 +311,4 @@ impl<D> EventStore<D> {
         self.inner.appender.close().await;
         self.inner.backend.close().await;
     }
-}
-
-/// How events join a caller's transaction.
-#[derive(Clone, Copy)]
-enum Join {
-    Staged,
-    Checked,
-}
-
-#[cfg_attr(
-    not(feature = "sqlite"),
-    expect(
-        unused_variables,
-        clippy::needless_pass_by_value,
-        reason = "no database can be joined in this build"
-    )
-)]
-fn join(connection: &mut (dyn Any + Send), append: Append, how: Join) -> BoxFuture<'_, Result<()>> {
-    #[cfg(feature = "sqlite")]
-    if let Some(connection) = connection.downcast_mut() {
-        return match how {
-            Join::Staged => Box::pin(crate::sqlite::stage(connection, append)),
-            Join::Checked => Box::pin(crate::sqlite::append(connection, append)),
-        };
-    }
-    let what = "a log can be joined only in a transaction on the database that holds it".to_owned();
-    Box::pin(std::future::ready(Err(Error::Invalid { what })))
 }

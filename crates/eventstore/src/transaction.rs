@@ -16,6 +16,8 @@ use crate::{
 /// rolled back.
 pub struct Transaction<D: Database> {
     tx: sqlx::Transaction<'static, D::Sqlx>,
+    /// The last statement was the caller's: whether it failed, and the transaction with it, is not known here.
+    is_doubtful: bool,
     backend: Arc<dyn Backend>,
     // After the transaction, so that a rollback is on its way before the next writer's turn.
     turn: Turn,
@@ -38,19 +40,27 @@ impl<D: Database> EventStore<D> {
     /// What the database says.
     pub async fn begin(&self) -> Result<Transaction<D>> {
         let failed = |error| D::error(error, false);
-        // The connection comes first: whoever has the turn must never wait for a connection that others hold, who wait for
-        // the turn.
-        let connection = self.pool().acquire().await.map_err(failed)?;
-        let turn = self.backend().turn().await;
-        let begin = AssertSqlSafe(D::BEGIN).into_sql_str();
-        let tx = sqlx::Transaction::begin(connection, Some(begin))
-            .await
-            .map_err(failed)?;
-        Ok(Transaction {
-            tx,
-            backend: self.backend().clone(),
-            turn,
-        })
+        // A pool hands out connections that the server has closed meanwhile. Nothing has begun on them.
+        let mut stale = 0..=self.pool().size();
+        loop {
+            // The connection comes first: whoever has the turn must never wait for a connection that others hold, who wait
+            // for the turn.
+            let connection = self.pool().acquire().await.map_err(failed)?;
+            let turn = self.backend().turn().await;
+            let begin = AssertSqlSafe(D::BEGIN).into_sql_str();
+            match sqlx::Transaction::begin(connection, Some(begin)).await {
+                Ok(tx) => {
+                    return Ok(Transaction {
+                        tx,
+                        is_doubtful: false,
+                        backend: self.backend().clone(),
+                        turn,
+                    });
+                }
+                Err(error) if D::is_lost(&error) && stale.next().is_some() => (),
+                Err(error) => return Err(failed(error)),
+            }
+        }
     }
 }
 
@@ -60,7 +70,15 @@ impl<D: Database> Transaction<D> {
     /// # Errors
     /// What the database says: nothing has been stored, or [`Error::Unknown`](crate::Error::Unknown).
     pub async fn commit(self) -> Result<()> {
-        let Self { tx, backend, turn } = self;
+        let Self {
+            mut tx,
+            is_doubtful,
+            backend,
+            turn,
+        } = self;
+        if is_doubtful {
+            D::check(&mut tx).await?;
+        }
         fail::fail_point!("log.commit.before");
         let committed = tx.commit().await.map_err(|error| D::error(error, true));
         fail::fail_point!("log.commit.after");
@@ -84,12 +102,16 @@ impl<D: Database> Deref for Transaction<D> {
 }
 impl<D: Database> DerefMut for Transaction<D> {
     fn deref_mut(&mut self) -> &mut Self::Target {
+        self.is_doubtful = true;
         &mut self.tx
     }
 }
 impl<D: Database> InTransaction<D> for Transaction<D> {
     type Connection = <D::Sqlx as sqlx::Database>::Connection;
     fn connection(&mut self) -> &mut Self::Connection {
-        &mut self.tx
+        self
+    }
+    fn is_well(&mut self) {
+        self.is_doubtful = false;
     }
 }

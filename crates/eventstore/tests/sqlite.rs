@@ -54,10 +54,6 @@ async fn what_cannot_hold_a_log_is_refused_by_name() {
         EventStore::connect("mysql://x").await,
         Err(Error::UnknownScheme { .. })
     ));
-    assert!(matches!(
-        EventStore::connect("postgres://x").await,
-        Err(Error::FeatureOff { .. })
-    ));
     let memory = SqlitePool::connect("sqlite::memory:").await.unwrap();
     assert!(matches!(
         EventStore::<Sqlite>::open(memory).await,

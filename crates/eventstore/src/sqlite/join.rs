@@ -17,7 +17,7 @@ const INSERT: &str = "INSERT INTO es_event
 const DISOWN: &str = "UPDATE es_event SET append_hash = NULL WHERE event_id = ?1";
 
 /// Stores facts; those that are in the log already are left out.
-pub(crate) async fn stage(connection: &mut SqliteConnection, append: Append) -> Result<()> {
+pub(super) async fn stage(connection: &mut SqliteConnection, append: Append) -> Result<()> {
     entry::check_append(&append)?;
     fail::fail_point!("log.stage.before");
     let mut savepoint = connection.begin().await.map_err(failed)?;
@@ -32,7 +32,7 @@ pub(crate) async fn stage(connection: &mut SqliteConnection, append: Append) -> 
 }
 
 /// Stores events where the stream is as expected; nothing of them where it is not.
-pub(crate) async fn append(connection: &mut SqliteConnection, append: Append) -> Result<()> {
+pub(super) async fn append(connection: &mut SqliteConnection, append: Append) -> Result<()> {
     entry::check_append(&append)?;
     fail::fail_point!("log.stage.before");
     // Dropped on the way out with an error, it is rolled back; the caller's own work stays.
@@ -88,7 +88,7 @@ async fn insert(connection: &mut SqliteConnection, append: &Append) -> Result<Ve
             .bind(topic.as_ref().map(AsRef::<str>::as_ref))
             .bind(key)
             .bind(&payload[..])
-            .bind(write::meta(event));
+            .bind(event.meta());
         if row.execute(&mut *connection).await.map_err(failed)?.rows_affected() > 0 {
             new.push(*id);
         }

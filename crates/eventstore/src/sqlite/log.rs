@@ -1,6 +1,7 @@
 //! The log's seam, on a file.
 
 use std::{
+    any::Any,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,10 +17,10 @@ use sqlx::SqlitePool;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{crew::Crew, failure, file::File, presence::Presence, read, write};
+use super::{crew::Crew, failure, file::File, join, presence::Presence, read, write};
 use crate::{
-    Anchor, Position, Receipt, Result,
-    backend::{Log, Page, Query, Turn, micros},
+    Anchor, Append, Error, Position, Receipt, Result,
+    backend::{Join, Log, Page, Query, Turn, micros},
     entry::Entry,
 };
 
@@ -123,6 +124,21 @@ impl Log for SqliteLog {
     }
     fn flush(&self, entries: Vec<Entry>) -> BoxFuture<'_, Vec<Result<Vec<Receipt>>>> {
         self.store(entries).boxed()
+    }
+    fn append_in<'a>(
+        &'a self,
+        connection: &'a mut (dyn Any + Send),
+        append: Append,
+        how: Join,
+    ) -> BoxFuture<'a, Result<()>> {
+        let Some(connection) = connection.downcast_mut() else {
+            let what = "this log is in a SQLite file: it is joined in a transaction on that".to_owned();
+            return std::future::ready(Err(Error::Invalid { what })).boxed();
+        };
+        match how {
+            Join::Staged => join::stage(connection, append).boxed(),
+            Join::Checked => join::append(connection, append).boxed(),
+        }
     }
     fn read(&self, query: Query) -> BoxFuture<'_, Result<Page>> {
         self.query(move |connection| read::page(connection, &query)).boxed()

@@ -17,8 +17,7 @@ mod row;
 mod schema;
 mod write;
 
-pub(crate) use join::{append, stage};
 pub(crate) use open::{attach, connect};
-pub use schema::{Dialect, Migration, migrations};
+pub(crate) use schema::MIGRATIONS;
 
 pub(crate) use failure::{of_commit, of_sqlx};

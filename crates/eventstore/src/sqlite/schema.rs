@@ -1,36 +1,13 @@
-//! The tables of a log, as steps that are applied once each, in order.
+//! The tables of a log in a SQLite file, brought up to date.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use uuid::Uuid;
 
 use super::failure;
-use crate::{Error, Result};
-
-/// A database's own SQL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Dialect {
-    /// SQLite 3.37 or later.
-    Sqlite,
-}
-
-/// A step of a log's tables. Opening a store applies those that are missing, each in a transaction; they are public so
-/// that they can be read before.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct Migration {
-    /// Counts the steps, from 1.
-    pub revision: i64,
-    /// Its statements.
-    pub sql: &'static str,
-}
-
-/// All steps, in order.
-pub fn migrations(dialect: Dialect) -> &'static [Migration] {
-    match dialect {
-        Dialect::Sqlite => SQLITE,
-    }
-}
+use crate::{
+    Result,
+    migration::{Migration, missing},
+};
 
 /// Where it is written down which steps were applied. It comes before the first step.
 const META: &str = "
@@ -40,7 +17,7 @@ CREATE TABLE IF NOT EXISTS es_log_meta (
   schema_rev INTEGER NOT NULL
 ) STRICT;";
 
-const SQLITE: &[Migration] = &[Migration {
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
     revision: 1,
     sql: include_str!("v1.sql"),
 }];
@@ -65,15 +42,14 @@ fn migrate_in(tx: &Connection) -> rusqlite::Result<Result<Uuid>> {
         || (Uuid::new_v4(), 0),
         |(id, revision)| (Uuid::from_bytes(id), revision),
     );
-    let newest = SQLITE.last().map_or(0, |step| step.revision);
-    if revision > newest {
-        let what = format!("its tables have revision {revision}, this build knows up to {newest}: use a newer build");
-        return Ok(Err(Error::Unusable { what }));
-    }
-    for step in SQLITE.iter().filter(|step| step.revision > revision) {
-        tx.execute_batch(step.sql)?;
-    }
+    let steps = match missing(MIGRATIONS, revision) {
+        Ok(steps) => steps,
+        Err(error) => return Ok(Err(error)),
+    };
     let note = "INSERT INTO es_log_meta VALUES (1, ?1, ?2) ON CONFLICT DO UPDATE SET schema_rev = ?2";
-    tx.execute(note, params![&id.as_bytes()[..], newest])?;
+    for step in steps {
+        tx.execute_batch(step.sql)?;
+        tx.execute(note, params![&id.as_bytes()[..], step.revision])?;
+    }
     Ok(Ok(id))
 }

@@ -234,7 +234,7 @@ impl<'tx> Flush<'tx> {
                 topic.as_ref().map(AsRef::<str>::as_ref),
                 key,
                 &payload[..],
-                meta(event),
+                event.meta(),
             ])?;
         }
         let version = Version(version + append.events.len() as i64);
@@ -284,12 +284,6 @@ fn first_receipt(tx: &Connection, append: &Append, hash: i64) -> rusqlite::Resul
         }))
     });
     Ok(found.optional()?.flatten())
-}
-
-/// Headers as they are stored; none: no headers.
-pub(super) fn meta(event: &NewEvent) -> Option<Vec<u8>> {
-    let json = || serde_json::to_vec(&event.headers).expect("invariant: a map of strings is JSON");
-    (!event.headers.is_empty()).then(json)
 }
 
 /// A unique index said no, and it was not that of the ids: versions are not dense.

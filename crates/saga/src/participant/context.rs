@@ -128,6 +128,9 @@ impl<D: Database> InTransaction<D> for Tx<D> {
     fn connection(&mut self) -> &mut Self::Connection {
         self.get_mut()
     }
+    fn is_well(&mut self) {
+        self.get_mut().is_well();
+    }
 }
 impl<D: Database> Drop for Tx<D> {
     fn drop(&mut self) {

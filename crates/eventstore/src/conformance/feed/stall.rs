@@ -1,6 +1,6 @@
 //! A process that is stopped and goes on later, as by a signal or a long pause of its machine.
 
-use std::{sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use futures_core::future::BoxFuture;
 use jiff::Timestamp;
@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    Anchor, EventStore, Lease, Position, Receipt, Result,
-    backend::{Backend, Checkpoint, Claim, Claimed, Desk, Log, Page, Query, Timer, Turn},
+    Anchor, Append, EventStore, Lease, Position, Receipt, Result,
+    backend::{Backend, Checkpoint, Claim, Claimed, Desk, Join, Log, Page, Query, Timer, Turn},
     entry::Entry,
 };
 
@@ -53,6 +53,17 @@ impl Log for Stall {
     }
     fn flush(&self, entries: Vec<Entry>) -> BoxFuture<'_, Vec<Result<Vec<Receipt>>>> {
         self.pass(|inner| inner.flush(entries))
+    }
+    fn append_in<'a>(
+        &'a self,
+        connection: &'a mut (dyn Any + Send),
+        append: Append,
+        how: Join,
+    ) -> BoxFuture<'a, Result<()>> {
+        self.pass(move |inner| inner.append_in(connection, append, how))
+    }
+    fn sequenced(&self) -> BoxFuture<'_, ()> {
+        self.pass(|inner| inner.sequenced())
     }
     fn read(&self, query: Query) -> BoxFuture<'_, Result<Page>> {
         self.pass(|inner| inner.read(query))

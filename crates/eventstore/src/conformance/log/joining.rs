@@ -3,132 +3,123 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use sqlx::Sqlite;
 
+use super::joined::Joined;
 use crate::{
-    Batch, Error, EventStore, Expected, NewEvent, Position, Version,
+    Batch, Error, Expected, NewEvent, Position, Version,
     conformance::{Subject, append, everything, noted},
 };
 
-/// The store where the log can be joined, with a table of the caller's own.
-async fn joined(subject: &dyn Subject) -> Option<EventStore<Sqlite>> {
-    let store = subject.open().await.on::<Sqlite>()?;
-    let table = "CREATE TABLE effect (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)";
-    sqlx::query(table).execute(store.pool()).await.unwrap();
-    Some(store)
-}
-
-async fn effects(store: &EventStore<Sqlite>) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM effect")
-        .fetch_one(store.pool())
-        .await
-        .unwrap()
-}
-
-const EFFECT: &str = "INSERT INTO effect (n) VALUES (1)";
-
 /// Through `begin` and through the pool's own; a rolled-back event never appears.
 pub async fn staged_events_come_and_go_with_their_transaction(subject: Arc<dyn Subject>) {
-    let Some(store) = joined(&*subject).await else { return };
-    let mut tx = store.begin().await.unwrap();
-    sqlx::query(EFFECT).execute(&mut *tx).await.unwrap();
-    store.stage_in(&mut tx, "a", [noted("1"), noted("2")]).await.unwrap();
-    assert_eq!(
-        store.head().await.unwrap().position,
-        Position(0),
-        "not before the commit"
-    );
+    let Some(store) = Joined::open(&*subject).await else {
+        return;
+    };
+    let any = store.any();
+    let mut tx = store.begin().await;
+    tx.effect().await;
+    tx.stage(&store, "a", vec![noted("1"), noted("2")]).await.unwrap();
+    assert_eq!(any.head().await.unwrap().position, Position(0), "not before the commit");
     tx.commit().await.unwrap();
+    assert_eq!(any.head().await.unwrap().position, Position(2), "and right after it");
     for explicit in [true, false] {
-        let mut tx = store.begin().await.unwrap();
-        sqlx::query(EFFECT).execute(&mut *tx).await.unwrap();
-        store.stage_in(&mut tx, "a", [noted("never")]).await.unwrap();
+        let mut tx = store.begin().await;
+        tx.effect().await;
+        tx.stage(&store, "a", vec![noted("never")]).await.unwrap();
         if explicit {
-            tx.rollback().await.unwrap();
+            tx.rollback().await;
         }
     }
-    let mut tx = store.pool().begin().await.unwrap();
-    sqlx::query(EFFECT).execute(&mut *tx).await.unwrap();
-    store.stage_in(&mut tx, "b", [noted("3")]).await.unwrap();
-    tx.commit().await.unwrap();
-    store
-        .commit(append("a", Expected::Exact(Version(2)), [noted("4")]))
+    store.stage_unrung("b", vec![noted("3")]).await;
+    any.commit(append("a", Expected::Exact(Version(2)), [noted("4")]))
         .await
         .unwrap();
-    let events = everything(&store.any()).await;
+    let events = everything(&any).await;
     super::appending::check_dense(&events);
     let payloads: Vec<_> = events.iter().map(|event| event.event.clone()).collect();
     assert_eq!(payloads, ["1", "2", "3", "4"]);
     assert!(events.is_sorted_by_key(|event| event.at));
-    assert_eq!(effects(&store).await, 2);
+    assert_eq!(store.effects().await, 2);
 }
 
 /// Staged again, or appended; half of it is added to what was there.
 pub async fn a_staged_fact_is_stored_once(subject: Arc<dyn Subject>) {
-    let Some(store) = joined(&*subject).await else { return };
+    let Some(store) = Joined::open(&*subject).await else {
+        return;
+    };
+    let any = store.any();
     let (one, two, three) = (noted("1"), noted("2"), noted("3"));
     let stage = async |events: Vec<NewEvent>| {
-        let mut tx = store.begin().await.unwrap();
-        store.stage_in(&mut tx, "a", events).await.unwrap();
+        let mut tx = store.begin().await;
+        tx.stage(&store, "a", events).await.unwrap();
         tx.commit().await.unwrap();
     };
     stage(vec![one.clone()]).await;
     stage(vec![one.clone()]).await;
     stage(vec![two.clone(), one.clone(), three.clone()]).await;
-    let events = everything(&store.any()).await;
+    let events = everything(&any).await;
     assert_eq!(
         events.iter().map(|event| event.id).collect::<Vec<_>>(),
         [one.id, two.id, three.id]
     );
     super::appending::check_dense(&events);
-    let receipts = store
+    let receipts = any
         .commit(append("a", Expected::NoStream, [one.clone()]))
         .await
         .unwrap();
     assert!(receipts[0].repeated, "what was staged is known to an append");
-    let half = store.commit(append("a", Expected::Any, [two, one, three])).await;
+    let half = any.commit(append("a", Expected::Any, [two, one, three])).await;
     assert!(
         matches!(half, Err(Error::IdReused(_))),
         "its events came in two transactions: {half:?}"
+    );
+    let (four, five) = (noted("4"), noted("5"));
+    stage(vec![four.clone(), five.clone()]).await;
+    let whole = any.commit(append("a", Expected::Any, [four, five])).await.unwrap();
+    assert_eq!(
+        (whole[0].repeated, whole[0].first, whole[0].last),
+        (true, Position(4), Position(5))
     );
 }
 
 /// The caller's own work is left, to be committed or not.
 pub async fn a_checked_append_fails_without_a_trace(subject: Arc<dyn Subject>) {
-    let Some(store) = joined(&*subject).await else { return };
-    let events = [noted("1"), noted("2")];
-    let mut tx = store.begin().await.unwrap();
-    sqlx::query(EFFECT).execute(&mut *tx).await.unwrap();
-    store
-        .append_in_checked(&mut tx, "a", Expected::NoStream, events.clone())
+    let Some(store) = Joined::open(&*subject).await else {
+        return;
+    };
+    let events = vec![noted("1"), noted("2")];
+    let mut tx = store.begin().await;
+    tx.effect().await;
+    tx.append(&store, "a", Expected::NoStream, events.clone())
         .await
         .unwrap();
     tx.commit().await.unwrap();
-    let mut tx = store.begin().await.unwrap();
-    sqlx::query(EFFECT).execute(&mut *tx).await.unwrap();
-    let stale = store
-        .append_in_checked(&mut tx, "a", Expected::Exact(Version(1)), [noted("3"), noted("4")])
+    let mut tx = store.begin().await;
+    tx.effect().await;
+    let stale = tx
+        .append(&store, "a", Expected::Exact(Version(1)), vec![noted("3"), noted("4")])
         .await;
     assert!(
         matches!(stale, Err(Error::Conflict { actual: Version(2), .. })),
         "{stale:?}"
     );
-    let again = store.append_in_checked(&mut tx, "a", Expected::Any, events).await;
+    let again = tx.append(&store, "a", Expected::Any, events).await;
     assert!(matches!(again, Err(Error::Repeated(_))), "{again:?}");
     tx.commit().await.unwrap();
-    assert_eq!(effects(&store).await, 2);
+    assert_eq!(store.effects().await, 2);
     assert_eq!(everything(&store.any()).await.len(), 2);
 }
 
 /// Callers' transactions beside the appender: all get on, and nobody meets a locked file.
 pub async fn writers_queue_in_turn(subject: Arc<dyn Subject>) {
-    let Some(store) = joined(&*subject).await else { return };
+    let Some(store) = Joined::open(&*subject).await else {
+        return;
+    };
     let other = subject.open().await;
     let staging = join_all((0..40).map(async |n| {
-        let mut tx = store.begin().await.unwrap();
-        sqlx::query(EFFECT).execute(&mut *tx).await.unwrap();
-        store
-            .stage_in(&mut tx, format!("s-{}", n % 4), [noted("x")])
+        let mut tx = store.begin().await;
+        tx.effect().await;
+        tx.stage(&store, &format!("s-{}", n % 4), vec![noted("x")])
             .await
             .unwrap();
         tx.commit().await.unwrap();
@@ -150,8 +141,8 @@ pub async fn writers_queue_in_turn(subject: Arc<dyn Subject>) {
         }
     }));
     tokio::join!(staging, appending);
-    let events = everything(&other).await;
+    let events = everything(&store.any()).await;
     super::appending::check_dense(&events);
     assert_eq!(events.len(), 40 + 4 * 20 * 2);
-    assert_eq!(effects(&store).await, 40);
+    assert_eq!(store.effects().await, 40);
 }

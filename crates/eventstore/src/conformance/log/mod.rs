@@ -1,7 +1,9 @@
 //! Appending and reading.
 
 pub mod appending;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod joined;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub mod joining;
 pub mod reading;
 pub mod repeating;

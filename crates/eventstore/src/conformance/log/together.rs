@@ -10,6 +10,8 @@ use futures_util::future::join_all;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use uuid::Uuid;
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use super::joined::Joined;
 use crate::{
     Batch, Error, EventStore, Expected, Guard, Position, Receipt, Recorded, Result, StreamId, Version,
     conformance::{Subject, append, everything, noted},
@@ -74,8 +76,8 @@ async fn write(store: EventStore, mut random: SmallRng) -> Book {
                     Err(_) => book.doubtful.extend(ids),
                 }
             }
-            #[cfg(feature = "sqlite")]
-            2..6 if store.on::<sqlx::Sqlite>().is_some() => {
+            #[cfg(any(feature = "sqlite", feature = "postgres"))]
+            2..6 if Joined::of(&store).is_some() => {
                 let roll_back = random.random_bool(0.4);
                 stage(&store, stream, events, roll_back).await;
                 if roll_back {
@@ -93,11 +95,11 @@ async fn write(store: EventStore, mut random: SmallRng) -> Book {
     book
 }
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 async fn stage(store: &EventStore, stream: String, events: Vec<crate::NewEvent>, roll_back: bool) {
-    let store = store.on::<sqlx::Sqlite>().unwrap();
-    let mut tx = store.begin().await.unwrap();
-    store.stage_in(&mut tx, stream, events).await.unwrap();
+    let store = Joined::of(store).unwrap();
+    let mut tx = store.begin().await;
+    tx.stage(&store, &stream, events).await.unwrap();
     tokio::task::yield_now().await;
     if roll_back {
         drop(tx);

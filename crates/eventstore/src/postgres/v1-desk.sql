@@ -1,0 +1,96 @@
+-- Checkpoints and leases, by the database's clock.
+
+-- The server's timeline: a promoted standby begins another one.
+CREATE FUNCTION es.timeline() RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
+$$;
+
+-- Moves a checkpoint forward, never back, and keeps the last 64 anchors. Its lease has been looked at.
+CREATE FUNCTION es.checkpoint_move(a_name text, a_shard int, a_pos bigint, a_event uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+BEGIN
+  UPDATE es.checkpoint c SET pos = a_pos, event_id = a_event, timeline = es.timeline()
+   WHERE c.name = a_name AND c.shard = a_shard AND c.pos < a_pos;
+  IF NOT FOUND OR a_event IS NULL THEN RETURN; END IF;
+  INSERT INTO es.anchor VALUES (a_name, a_shard, a_pos, a_event) ON CONFLICT (name, shard, pos) DO UPDATE SET event_id = a_event;
+  DELETE FROM es.anchor a WHERE a.name = a_name AND a.shard = a_shard AND a.pos <= (
+    SELECT o.pos FROM es.anchor o WHERE o.name = a_name AND o.shard = a_shard ORDER BY o.pos DESC OFFSET 64 LIMIT 1);
+END $$;
+
+-- Saves checkpoints, each if owner and fence still match. Ordered by name and shard. Answers which are held.
+CREATE FUNCTION es.checkpoint_save(a_name text[], a_shard int[], a_owner uuid[], a_fence bigint[], a_pos bigint[], a_event uuid[]) RETURNS bool[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+  held bool[] := '{}';
+BEGIN
+  FOR i IN 1 .. cardinality(a_name) LOOP
+    PERFORM FROM es.checkpoint c WHERE c.name = a_name[i] AND c.shard = a_shard[i] AND c.owner = a_owner[i] AND c.fence = a_fence[i] FOR UPDATE;
+    held[i] := FOUND;
+    IF FOUND THEN
+      PERFORM es.checkpoint_move(a_name[i], a_shard[i], a_pos[i], a_event[i]);
+    END IF;
+  END LOOP;
+  RETURN held;
+END $$;
+
+-- Takes shards that nobody holds. A lease that seems to last longer than ttl_max was written before the clock was set back.
+-- rows = how many shards the subscription has; where that is not a_shards, nothing is taken.
+CREATE FUNCTION es.claim(a_name text, a_shards int, a_owner uuid, ttl interval, ttl_max interval, a_pos bigint, a_event uuid, most int,
+  OUT rows bigint, OUT shard int[], OUT fence bigint[], OUT pos bigint[], OUT event_id uuid[])
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  now timestamptz := clock_timestamp();
+BEGIN
+  IF NOT EXISTS (SELECT FROM es.checkpoint c WHERE c.name = a_name) THEN
+    -- Whoever makes the first row makes the others; who comes second waits for it here.
+    INSERT INTO es.checkpoint (name, shard, pos, event_id) VALUES (a_name, 0, a_pos, a_event) ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+      INSERT INTO es.checkpoint (name, shard, pos, event_id) SELECT a_name, n, a_pos, a_event FROM generate_series(1, a_shards - 1) AS n;
+      INSERT INTO es.anchor (name, shard, pos, event_id) SELECT a_name, n, a_pos, a_event FROM generate_series(0, a_shards - 1) AS n
+       WHERE a_event IS NOT NULL;
+    END IF;
+  END IF;
+  SELECT count(*) INTO rows FROM es.checkpoint c WHERE c.name = a_name;
+  IF rows <> a_shards THEN RETURN; END IF;
+  WITH free AS (
+    SELECT c.shard FROM es.checkpoint c
+     WHERE c.name = a_name AND (c.owner IS NULL OR c.lease_until <= now OR c.lease_until > now + ttl_max)
+     ORDER BY c.shard LIMIT most FOR UPDATE SKIP LOCKED),
+  taken AS (
+    UPDATE es.checkpoint c SET owner = a_owner, fence = c.fence + 1, lease_until = now + ttl
+      FROM free WHERE c.name = a_name AND c.shard = free.shard
+    RETURNING c.shard, c.fence, c.pos, c.event_id)
+  SELECT array_agg(t.shard), array_agg(t.fence), array_agg(t.pos), array_agg(t.event_id) INTO shard, fence, pos, event_id FROM taken t;
+END $$;
+
+-- Says that a process works on a subscription; answers all that do.
+CREATE FUNCTION es.member_join(a_name text, a_process uuid, ttl interval, ttl_max interval) RETURNS uuid[]
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  now timestamptz := clock_timestamp();
+BEGIN
+  INSERT INTO es.member (name, process, lease_until) VALUES (a_name, a_process, now + ttl)
+    ON CONFLICT (name, process) DO UPDATE SET lease_until = excluded.lease_until;
+  DELETE FROM es.member m WHERE (m.name, m.process) IN (
+    SELECT d.name, d.process FROM es.member d WHERE d.lease_until <= now OR d.lease_until > now + ttl_max FOR UPDATE SKIP LOCKED);
+  RETURN (SELECT array_agg(m.process ORDER BY m.process) FROM es.member m WHERE m.name = a_name);
+END $$;
+
+-- The first position whose event is of this time or later. Time never goes back along the log, so that it is found by halving.
+CREATE FUNCTION es.since(a_time timestamptz) RETURNS bigint
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+  low bigint := 1; high bigint; middle bigint;
+BEGIN
+  high := coalesce((SELECT e.pos FROM es.event e ORDER BY e.pos DESC LIMIT 1), 0) + 1;
+  WHILE low < high LOOP
+    middle := low + (high - low) / 2;
+    IF (SELECT e.recorded_at FROM es.event e WHERE e.pos = middle) < a_time THEN
+      low := middle + 1;
+    ELSE
+      high := middle;
+    END IF;
+  END LOOP;
+  RETURN low;
+END $$;
