@@ -18,14 +18,10 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         Step::new("lint", "clippy --workspace --all-targets --all-features -- -D warnings"),
         Step::new("documentation", "doc --no-deps --workspace").env(&[("RUSTDOCFLAGS", "-Dwarnings")]),
         Step::calls("features", feature::calls()?),
-        // Without the feature `failpoints`: kill points are compiled into the crash test's own step alone.
+        // Without the feature `failpoints`: the crash test's own step builds its programs with it.
         // No `--all-targets`: it would build the examples as tests, and a test runs one as the program that it is.
         Step::new("tests", "test --workspace --no-fail-fast").env(SIMULATION),
-        Step::new(
-            "crash",
-            "test --package sagamill-cli --features failpoints --test crash",
-        )
-        .env(CRASH),
+        Step::new("crash", "test --package sagamill-tests --features crash --test crash").env(CRASH),
     ])
 }
 

@@ -4,7 +4,8 @@ use std::{path::Path, time::Duration};
 
 use sagamill::eventstore;
 use sqlx::{
-    AssertSqlSafe, Pool, SqlSafeStr, Sqlite, SqlitePool, Transaction,
+    AssertSqlSafe, PgPool, Pool, Postgres, SqlSafeStr, Sqlite, SqlitePool, Transaction,
+    postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -59,7 +60,7 @@ macro_rules! on_database {
                 $expression
             }
             $crate::Location::Server(_) => {
-                type $database = $crate::sqlx::Sqlite;
+                type $database = $crate::sqlx::Postgres;
                 $expression
             }
         }
@@ -80,6 +81,24 @@ impl Db for Sqlite {
     }
     fn sql(connection: &mut Self::Connection) -> Sql<'_> {
         Sql::Sqlite(connection)
+    }
+}
+
+impl Db for Postgres {
+    const SNAPSHOT: &'static str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    // Two of `create table if not exists` at once fail: the second sees neither the table nor that it is being made.
+    const ALONE: Option<&'static str> = Some("SELECT pg_advisory_xact_lock(hashtext('shop-frame.tables'))");
+    fn script(script: &Script) -> &'static str {
+        script.postgres
+    }
+    async fn connect(location: &Location) -> Result<PgPool, sqlx::Error> {
+        match location {
+            Location::File(_) => Err(sqlx::Error::Configuration("a file is no PostgreSQL server".into())),
+            Location::Server(url) => PgPoolOptions::new().max_connections(CONNECTIONS).connect(url).await,
+        }
+    }
+    fn sql(connection: &mut Self::Connection) -> Sql<'_> {
+        Sql::Postgres(connection)
     }
 }
 

@@ -28,6 +28,16 @@ impl FromStr for Location {
     }
 }
 
+impl Location {
+    /// As a store is told of it, password and all.
+    pub fn url(&self) -> String {
+        match self {
+            Self::File(path) => format!("sqlite:{}", path.display()),
+            Self::Server(url) => url.clone(),
+        }
+    }
+}
+
 /// Without the password.
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 use sagamill_service_kit::{Frontdoor, Intake, LogFormat, Process, Shutdown, serve};
 use shop_frame::{Db, Service};
 use shop_order::Orders;
-use sqlx::Sqlite;
+use sqlx::{Postgres, Sqlite};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -93,7 +93,7 @@ pub(crate) async fn run(options: Options) -> Result<Code, Failure> {
         }
         Some(server) => {
             let databases = Databases::server(server).await?;
-            run_on::<Sqlite>(process, options, databases).await
+            run_on::<Postgres>(process, options, databases).await
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::{
     io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::mpsc::{self, Receiver},
     time::{Duration, Instant},
 };
+
+use crate::program::program;
 
 /// What one line of `sagamill dev -o json` says.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -27,7 +29,7 @@ pub(crate) struct Dev {
 impl Dev {
     /// Starts it with load; `kill` is `point:n`, at whose n-th pass it kills itself.
     pub(crate) fn start(data: &Path, rate: u32, seed: u64, kill: Option<&str>) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sagamill"));
+        let mut command = program("sagamill");
         command
             .args(["dev", "-o", "json", "--log", "json", "--listen", "127.0.0.1:0"])
             .arg("--data")

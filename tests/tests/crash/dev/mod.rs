@@ -1,21 +1,22 @@
-//! The crash test: the real binary is killed with `kill -9` at named points and at random moments, started again on the
-//! same databases, and must bring every saga to its end, with exactly the effects that the ends demand.
-//!
-//! `SAGAMILL_KILLS` says how many kills (default 40); `SAGAMILL_SEED` repeats a run's choices.
+//! The shop in one process, on SQLite.
 
-#![expect(clippy::print_stdout, reason = "a long test says what it did")]
-
-mod books;
 mod process;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::Path,
     time::{Duration, Instant},
 };
 
 use process::Dev;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
+use shop_frame::Location;
+
+use crate::{
+    books::{self, Books},
+    number,
+    recovery::Recovery,
+};
 
 /// Where a process can be told to die, and at how late a pass at most: rare points have few passes in a run.
 const POINTS: &[(&str, u32)] = &[
@@ -61,8 +62,7 @@ struct Tally {
     at_random: u32,
     never_reached: u32,
     sagas: usize,
-    recovered: usize,
-    recovery: Vec<Duration>,
+    recovery: Recovery,
 }
 
 impl Tally {
@@ -70,23 +70,12 @@ impl Tally {
         self.by_point.values().sum::<u32>() + self.at_random
     }
     fn print(&mut self) {
-        self.recovery.sort();
-        let at = |share: f64| {
-            let index = (self.recovery.len() as f64 * share) as usize;
-            self.recovery
-                .get(index.min(self.recovery.len().saturating_sub(1)))
-                .copied()
-                .unwrap_or_default()
-        };
         println!(
-            "crash test: {} kills ({} at random moments), {} sagas, {} of them in flight at a kill; recovery p50 {:?} p99 {:?} max {:?}",
+            "crash test in one process: {} kills ({} at random moments), {} sagas, {}",
             self.kills(),
             self.at_random,
             self.sagas,
-            self.recovered,
-            at(0.5),
-            at(0.99),
-            at(1.0),
+            self.recovery.summary(),
         );
         for (point, kills) in &self.by_point {
             println!("  {point}: {kills}");
@@ -100,9 +89,9 @@ impl Tally {
 
 #[test]
 fn killed_anywhere_every_saga_ends_with_exactly_its_effects() {
-    let wanted = number("SAGAMILL_KILLS").unwrap_or(40) as u32;
-    let seed = number("SAGAMILL_SEED").unwrap_or_else(|| rand::rng().random());
-    println!("crash test: SAGAMILL_KILLS={wanted} SAGAMILL_SEED={seed}");
+    let wanted = number("SAGAMILL_KILLS", || 40) as u32;
+    let seed = number("SAGAMILL_SEED", || rand::rng().random());
+    println!("crash test in one process: SAGAMILL_KILLS={wanted} SAGAMILL_SEED={seed}");
     let mut dice = SmallRng::seed_from_u64(seed);
     let mut tally = Tally::default();
     let mut point = 0;
@@ -124,19 +113,20 @@ fn killed_anywhere_every_saga_ends_with_exactly_its_effects() {
         POINTS.len()
     );
     assert!(
-        tally.recovered > 0,
+        tally.recovery.caught() > 0,
         "no saga was in flight at any kill: the load is too small"
     );
 }
 
 fn one_shop(data: &Path, kills: u32, point: &mut usize, dice: &mut SmallRng, tally: &mut Tally) {
-    let mut waiting = BTreeSet::new();
+    let books = Books::new(|service| Location::File(data.join(format!("{service}.db"))));
     let mut done = 0;
     while done < kills {
         // Every fifth kill comes from outside, at any moment; the others at each point in turn.
         let kill = (done % 5 != 4).then(|| POINTS[*point % POINTS.len()]);
         let told = kill.map(|(name, most)| format!("{name}:{}", dice.random_range(1..=most)));
         let mut dev = Dev::start(data, RATE, dice.random(), told.as_deref());
+        tally.recovery.restart(dev.started);
         let patience = Duration::from_millis(if kill.is_some() {
             8_000
         } else {
@@ -165,31 +155,29 @@ fn one_shop(data: &Path, kills: u32, point: &mut usize, dice: &mut SmallRng, tal
             tally.at_random += 1;
         }
         done += 1;
-        note_recoveries(&dev, &mut waiting, tally);
-        waiting = books::in_flight(data);
-        tally.recovered += waiting.len();
+        note_recoveries(&dev, tally);
+        tally.recovery.begin(books::block_on(books.in_flight()), Instant::now());
     }
     let mut dev = Dev::start(data, 0, 0, None);
-    wait_until_all_ended(&mut dev, data, &mut waiting, tally);
+    tally.recovery.restart(dev.started);
+    wait_until_all_ended(&mut dev, data, &books, tally);
     drop(dev);
-    tally.sagas += books::check(data);
+    tally.sagas += books::block_on(books.check());
 }
 
 /// How long after the start each saga ended that the last kill had caught in flight.
-fn note_recoveries(dev: &Dev, waiting: &mut BTreeSet<String>, tally: &mut Tally) {
+fn note_recoveries(dev: &Dev, tally: &mut Tally) {
     while let Some(ended) = dev.next(Duration::from_millis(20)) {
         assert_ne!(ended.state, "parked", "saga {} is parked", ended.saga);
-        if waiting.remove(&ended.saga) {
-            tally.recovery.push(ended.at - dev.started);
-        }
+        tally.recovery.ended(&ended.saga, ended.at);
     }
 }
 
-fn wait_until_all_ended(dev: &mut Dev, data: &Path, waiting: &mut BTreeSet<String>, tally: &mut Tally) {
+fn wait_until_all_ended(dev: &mut Dev, data: &Path, books: &Books, tally: &mut Tally) {
     let end = Instant::now() + Duration::from_secs(240);
     loop {
-        note_recoveries(dev, waiting, tally);
-        let left = books::in_flight(data);
+        note_recoveries(dev, tally);
+        let left = books::block_on(books.in_flight());
         if left.is_empty() {
             return;
         }
@@ -205,10 +193,4 @@ fn wait_until_all_ended(dev: &mut Dev, data: &Path, waiting: &mut BTreeSet<Strin
         );
         std::thread::sleep(Duration::from_millis(100));
     }
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name)
-        .ok()
-        .map(|value| value.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }

@@ -1,0 +1,21 @@
+//! The crash tests: real processes are killed with `kill -9` at named points and at random moments, started again on the
+//! same databases, and must bring every saga to its end, with exactly the effects that the ends demand.
+//!
+//! `dev/` kills the shop in one process on SQLite; `landscape/` kills services and coordinators that are processes of their
+//! own, on PostgreSQL. `SAGAMILL_KILLS` says how many kills (default 40); `SAGAMILL_SEED` repeats a run's choices.
+
+#![expect(clippy::print_stdout, reason = "a long test says what it did")]
+
+mod books;
+mod dev;
+
+mod program;
+mod recovery;
+
+/// What the environment says, else a number drawn or given here.
+fn number(name: &str, default: impl FnOnce() -> u64) -> u64 {
+    match std::env::var(name) {
+        Ok(value) => value.parse().unwrap_or_else(|_| panic!("{name} must be a number")),
+        Err(_) => default(),
+    }
+}
