@@ -5,6 +5,7 @@
 #[cfg(feature = "shop")]
 mod dev;
 mod failure;
+mod migrate;
 mod output;
 mod replay;
 mod saga;
@@ -69,6 +70,8 @@ enum Command {
     Subscription(subscription::Command),
     /// Read the log again: all of it, or one stream.
     Replay(replay::Options),
+    /// Make the tables of log and sagas where they are missing, or print their statements.
+    Migrate(migrate::Options),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -130,6 +133,7 @@ fn execute(command: Command, setups: serve::Setups) -> Result<Code, Failure> {
             Command::Saga(command) => saga::run(command).await,
             Command::Subscription(command) => subscription::run(command).await,
             Command::Replay(options) => replay::run(options).await,
+            Command::Migrate(options) => migrate::run(options).await,
             Command::Completions { .. } => Ok(Code::Success),
         }
     });

@@ -127,21 +127,37 @@ impl fmt::Debug for Server {
 impl Source {
     /// Opens the log.
     pub(crate) async fn open(&self) -> Result<EventStore, Failure> {
-        let (url, shown) = match (&self.data, &self.store) {
-            (_, Some(Store::Server(server))) => {
-                let url = server.url(SERVICE);
-                refuse_other_databases(&url, server).await?;
-                (url, server.to_string())
-            }
-            (_, Some(Store::File(file))) => in_file(file.clone()).await?,
-            (Some(data), None) => in_file(file_of(data)?).await?,
-            (None, None) => return Err(Failure::usage("name the log: --data DIR or --store URL")),
-        };
+        let (url, shown) = self.url()?;
+        match self.place()? {
+            Place::File(file) => refuse_other_files(&file).await?,
+            Place::Server(server) => refuse_other_databases(&url, server).await?,
+        }
         let opened = EventStore::connect(&url)
             .await
             .with_context(|| format!("cannot open {shown}"));
         opened.map_err(|error| Failure::new(Code::Unavailable, error))
     }
+    /// The URL of the store, and how it is shown.
+    pub(crate) fn url(&self) -> Result<(String, String), Failure> {
+        Ok(match self.place()? {
+            Place::File(file) => (format!("sqlite:{}", file.display()), file.display().to_string()),
+            Place::Server(server) => (server.url(SERVICE), server.to_string()),
+        })
+    }
+    fn place(&self) -> Result<Place<'_>, Failure> {
+        match (&self.data, &self.store) {
+            (_, Some(Store::Server(server))) => Ok(Place::Server(server)),
+            (_, Some(Store::File(file))) => Ok(Place::File(file.clone())),
+            (Some(data), None) => file_of(data).map(Place::File),
+            (None, None) => Err(Failure::usage("name the log: --data DIR or --store URL")),
+        }
+    }
+}
+
+/// Where the log is.
+enum Place<'a> {
+    File(PathBuf),
+    Server(&'a Server),
 }
 
 fn file_of(data: &Path) -> Result<PathBuf, Failure> {
@@ -158,17 +174,11 @@ fn file_of(data: &Path) -> Result<PathBuf, Failure> {
     Ok(file)
 }
 
-async fn in_file(file: PathBuf) -> Result<(String, String), Failure> {
-    let shown = file.display().to_string();
-    if !file.is_file() {
-        return Err(Failure::not_found(format!("there is no file {shown}")));
-    }
-    refuse_other_files(&file).await?;
-    Ok((format!("sqlite:{shown}"), shown))
-}
-
 /// A store would make its tables in any database; one that has none is not ours to change.
 async fn refuse_other_files(file: &Path) -> Result<(), Failure> {
+    if !file.is_file() {
+        return Err(Failure::not_found(format!("there is no file {}", file.display())));
+    }
     let options = SqliteConnectOptions::new().filename(file).read_only(true);
     let known = async {
         let mut connection = SqliteConnection::connect_with(&options).await?;

@@ -15,7 +15,7 @@ mod step;
 pub mod test;
 pub mod wire;
 
-pub use barrier::migrations;
+pub use barrier::{migrate, migrations};
 pub use command::{Answer, Command, IntoAnswer, Never, RejectionOf, ReplyOf, Undo, UndoResult, Undoes};
 pub use coordinator::{Coordinator, Instance, Outcome, Sagas};
 pub use definition::{

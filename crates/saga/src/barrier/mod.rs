@@ -52,6 +52,14 @@ pub fn migrations(scheme: &str) -> Option<&'static str> {
     }
 }
 
+/// Makes this crate's tables beside a log, where they are missing. Participants and coordinators do so by themselves.
+///
+/// # Errors
+/// What the database says.
+pub async fn migrate<D>(store: &EventStore<D>) -> Result<()> {
+    of(store).migrate().await
+}
+
 /// The phase of this name.
 pub(crate) fn phase(name: &str) -> Option<Phase> {
     [Phase::Forward, Phase::Compensate]
