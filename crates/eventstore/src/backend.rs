@@ -7,10 +7,12 @@ use std::{any::Any, time::Duration};
 
 use futures_core::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
-use crate::{Anchor, Append, Error, Lease, Position, Receipt, Recorded, Result, StreamId, entry::Entry};
+use crate::{
+    Anchor, Append, Error, Lease, Position, Receipt, Recorded, Result, StreamId, bell::Listener, entry::Entry,
+};
 
 /// All that a store needs of a database.
 pub(crate) trait Backend: Log + Desk {}
@@ -22,6 +24,10 @@ pub(crate) trait Log: Send + Sync + 'static {
     fn name(&self) -> &'static str;
     /// Names this log for ever.
     fn log_id(&self) -> Uuid;
+    /// See [`EventStore::new_id`](crate::EventStore::new_id).
+    fn new_id(&self) -> Uuid {
+        Uuid::now_v7()
+    }
     /// Stores batches in one commit. Each succeeds or fails by itself, in their order; an error of the commit itself is
     /// bisected, so that only the culprit fails. The appender gives it a stream at most once per flush.
     fn flush(&self, entries: Vec<Entry>) -> BoxFuture<'_, Vec<Result<Vec<Receipt>>>>;
@@ -51,7 +57,7 @@ pub(crate) trait Log: Send + Sync + 'static {
     /// The caller's turn to write, where the writers of this process must queue.
     fn turn(&self) -> BoxFuture<'_, Turn>;
     /// Moves when there may be more to read: a hint, never data. Fed by appends of this process and by the bell.
-    fn wake(&self) -> watch::Receiver<Position>;
+    fn wake(&self) -> Listener;
     /// Wakes the readers of this process, after a commit that the log has not seen.
     fn ring(&self);
     /// The log's clock: that by which events are stamped, leases end and timers fire.

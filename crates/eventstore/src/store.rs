@@ -235,6 +235,11 @@ impl<D> EventStore<D> {
     pub fn log_id(&self) -> Uuid {
         self.inner.backend.log_id()
     }
+    /// A new id, for what has none that follows from its cause: a process, an owner of leases. Unique, but no secret; a
+    /// log in memory draws it from its seed, where it was given one.
+    pub fn new_id(&self) -> Uuid {
+        self.inner.backend.new_id()
+    }
     /// Waits until there is something after this position. A hint: it may return early.
     pub async fn wait_for(&self, after: Position) {
         // Listening comes first: what is appended between the look and the wait rings.
@@ -242,8 +247,7 @@ impl<D> EventStore<D> {
         if self.inner.backend.head().await.is_ok_and(|head| head.position > after) {
             return;
         }
-        // The bell lives as long as the backend, which is held here.
-        let _ = bell.changed().await;
+        bell.rung().await;
     }
     /// The log's clock.
     pub fn now(&self) -> jiff::Timestamp {

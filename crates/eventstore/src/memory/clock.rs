@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::Notify, time::Instant};
 
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -14,7 +14,8 @@ pub(super) struct Clock {
     began: Instant,
     /// Microseconds that it has been moved by, either way.
     jumped: AtomicI64,
-    jumps: watch::Sender<()>,
+    /// Wakes those who sleep, in the order in which they began to.
+    jumps: Notify,
 }
 
 impl Clock {
@@ -23,7 +24,7 @@ impl Clock {
             start,
             began: Instant::now(),
             jumped: AtomicI64::new(0),
-            jumps: watch::Sender::new(()),
+            jumps: Notify::new(),
         }
     }
     /// In whole microseconds, as the databases keep it.
@@ -35,11 +36,12 @@ impl Clock {
     pub(super) fn jump(&self, by: SignedDuration) {
         let micros = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         self.jumped.fetch_add(micros, Ordering::SeqCst);
-        self.jumps.send_modify(|()| ());
+        self.jumps.notify_waiters();
     }
     pub(super) async fn sleep_until(&self, due: Timestamp) {
-        let mut jumps = self.jumps.subscribe();
         loop {
+            // Listening comes first: a jump between the look at the clock and the sleep is noticed.
+            let jumped = self.jumps.notified();
             let left = due.duration_since(self.now());
             let Ok(left) = Duration::try_from(left) else { return };
             if left.is_zero() {
@@ -48,7 +50,7 @@ impl Clock {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(left) => (),
-                _ = jumps.changed() => (),
+                () = jumped => (),
             }
         }
     }

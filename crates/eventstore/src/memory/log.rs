@@ -5,14 +5,13 @@ use std::sync::{Mutex, MutexGuard};
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{Fault, clock::Clock, desk::Shelf, ledger::Ledger};
+use super::{Fault, clock::Clock, desk::Shelf, id::Ids, ledger::Ledger};
 use crate::{
     Anchor, Error, Position, Receipt, Result,
     backend::{Log, Page, Query, Turn},
-    bell::Bell,
+    bell::{Bell, Listener},
     entry::Entry,
 };
 
@@ -20,6 +19,7 @@ type Decide = Box<dyn FnMut(usize) -> Fault + Send>;
 
 pub(crate) struct MemoryLog {
     id: Uuid,
+    ids: Ids,
     clock: Clock,
     bell: Bell,
     state: Mutex<State>,
@@ -42,12 +42,12 @@ impl std::fmt::Debug for MemoryLog {
 }
 
 impl MemoryLog {
-    pub(super) fn new(start: Timestamp) -> Self {
-        let (id, clock, bell) = (Uuid::now_v7(), Clock::starting_at(start), Bell::new(Position(0)));
+    pub(super) fn new(start: Timestamp, ids: Ids) -> Self {
         Self {
-            id,
-            clock,
-            bell,
+            id: ids.next(start),
+            ids,
+            clock: Clock::starting_at(start),
+            bell: Bell::new(Position(0)),
             state: Mutex::default(),
             faults: Mutex::default(),
         }
@@ -88,6 +88,9 @@ impl Log for MemoryLog {
     }
     fn log_id(&self) -> Uuid {
         self.id
+    }
+    fn new_id(&self) -> Uuid {
+        self.ids.next(self.now())
     }
     fn flush(&self, entries: Vec<Entry>) -> BoxFuture<'_, Vec<Result<Vec<Receipt>>>> {
         let count = entries.len();
@@ -151,7 +154,7 @@ impl Log for MemoryLog {
     fn turn(&self) -> BoxFuture<'_, Turn> {
         std::future::ready(Turn::default()).boxed()
     }
-    fn wake(&self) -> watch::Receiver<Position> {
+    fn wake(&self) -> Listener {
         self.bell.listen()
     }
     fn ring(&self) {

@@ -2,6 +2,7 @@
 
 mod clock;
 mod desk;
+mod id;
 mod ledger;
 mod log;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{AnyPool, EventStore, Position};
+use id::Ids;
 pub(crate) use log::MemoryLog;
 
 /// A log in this process's memory that outlives its stores, and can be made to misbehave: each [`open`](Self::open) is
@@ -39,7 +41,13 @@ impl Memory {
     }
     /// An empty log whose clock starts at this time, and goes as tokio's does.
     pub fn starting_at(start: Timestamp) -> Self {
-        Self(Arc::new(MemoryLog::new(start)))
+        Self(Arc::new(MemoryLog::new(start, Ids::Random)))
+    }
+    /// An empty log whose clock starts at this time and whose [new ids](EventStore::new_id) are drawn from a seed, its own
+    /// among them: under a current-thread runtime with paused time, what is done on it can be repeated bit by bit. Each log
+    /// of a run needs another seed.
+    pub fn seeded(start: Timestamp, seed: u64) -> Self {
+        Self(Arc::new(MemoryLog::new(start, Ids::seeded(seed))))
     }
     /// A store on it, with an appender of its own.
     pub fn open(&self) -> EventStore {

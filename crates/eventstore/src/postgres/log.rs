@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use sqlx::{PgConnection, PgPool};
 use tokio::{
     runtime::Handle,
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     Anchor, Append, Error, Position, Receipt, Result,
     backend::{Join, Log, Page, Query, Turn},
-    bell::Bell,
+    bell::{Bell, Listener},
     entry::Entry,
     metric_definitions as metric,
 };
@@ -206,7 +206,7 @@ impl Log for PostgresLog {
     fn turn(&self) -> BoxFuture<'_, Turn> {
         std::future::ready(Turn::default()).boxed()
     }
-    fn wake(&self) -> watch::Receiver<Position> {
+    fn wake(&self) -> Listener {
         let listener = self.shared.bell.listen();
         if !self.listens.swap(true, Ordering::AcqRel) && !self.shared.connector.is_pooled() {
             let listen = lookout::listen(self.shared.clone(), self.stop.clone());

@@ -12,10 +12,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::sync::OwnedMutexGuard;
 
 use super::open;
-use crate::{Position, bell::Bell};
+use crate::{
+    Position,
+    bell::{Bell, Listener},
+};
 
 /// How often the file is looked at for commits of other processes, while anybody waits for one.
 const LOOK: Duration = Duration::from_millis(20);
@@ -71,7 +74,7 @@ impl File {
         &self.bell
     }
     /// Listens to the bell, which from now on also rings for other processes.
-    pub(super) fn listen(&self) -> watch::Receiver<Position> {
+    pub(super) fn listen(&self) -> Listener {
         let listener = self.bell.listen();
         let mut lookout = self.lookout.lock().expect("invariant: nothing panics under the lock");
         match &*lookout {

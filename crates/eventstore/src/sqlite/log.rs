@@ -14,13 +14,13 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use sqlx::SqlitePool;
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{crew::Crew, failure, file::File, join, presence::Presence, read, write};
 use crate::{
     Anchor, Append, Error, Position, Receipt, Result,
     backend::{Join, Log, Page, Query, Turn, micros},
+    bell::Listener,
     entry::Entry,
 };
 
@@ -156,7 +156,7 @@ impl Log for SqliteLog {
     fn turn(&self) -> BoxFuture<'_, Turn> {
         self.file.turn().map(Turn::of).boxed()
     }
-    fn wake(&self) -> watch::Receiver<Position> {
+    fn wake(&self) -> Listener {
         self.file.listen()
     }
     fn ring(&self) {

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::{
-    sync::{Notify, watch},
-    task::JoinHandle,
-};
+use tokio::{sync::Notify, task::JoinHandle};
 
 use super::{
     Progress, Signal, Subscription,
@@ -14,12 +11,12 @@ use super::{
     reader::Reader,
     shared::{Shared, Taken},
 };
-use crate::{Error, Position, Result};
+use crate::{Error, Result, bell::Listener};
 
 /// An open subscription. Dropped without [`close`](Feed::close), its leases run out by themselves.
 pub struct Feed {
     progress: Progress,
-    head: watch::Receiver<Position>,
+    head: Listener,
     stop: Arc<Notify>,
     task: Option<JoinHandle<Keeper>>,
 }
@@ -86,7 +83,7 @@ impl Feed {
         let Some(low) = self.progress.shared.lock().lowest() else {
             return 0;
         };
-        let head = *self.head.borrow();
+        let head = self.head.last();
         (head.0 - low.0).max(0)
     }
     /// Saves the checkpoints and gives the leases back, so that another process takes over at once.

@@ -3,15 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, watch},
+    sync::Notify,
     time::{Instant, sleep_until},
 };
 use uuid::Uuid;
 
 use super::{From, Pauses, Subscription, divergence, shared::Shared};
 use crate::{
-    Anchor, Error, Lease, Position, Result,
+    Anchor, Error, Lease, Result,
     backend::{Backend, Claim},
+    bell::Listener,
     metric_definitions::{CHECKPOINTS_SAVED, LEASES_LOST, SUBSCRIPTION_LAG},
 };
 
@@ -27,7 +28,7 @@ pub(super) struct Keeper {
     owner: Uuid,
     ttl: Duration,
     start: Anchor,
-    head: watch::Receiver<Position>,
+    head: Listener,
     pauses: Pauses,
 }
 
@@ -48,7 +49,7 @@ impl Keeper {
             );
             return Err(Error::Invalid { what });
         }
-        let (owner, head, pauses) = (Uuid::new_v4(), of.backend.wake(), Pauses::default());
+        let (owner, head, pauses) = (of.backend.new_id(), of.backend.wake(), Pauses::default());
         let Subscription {
             backend,
             name,
@@ -207,7 +208,7 @@ impl Keeper {
 
     fn measure(&self) {
         if let Some(low) = self.shared.lock().lowest() {
-            let head = *self.head.borrow();
+            let head = self.head.last();
             metrics::gauge!(SUBSCRIPTION_LAG, "subscription" => self.name.clone()).set((head.0 - low.0).max(0) as f64);
         }
     }

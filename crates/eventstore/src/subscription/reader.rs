@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Pauses, ShardBy, Subscription, divergence, shared::Shared};
 use crate::{
     Anchor, Error, Position, Recorded, Result,
     backend::{Backend, Page, Query},
+    bell::Listener,
 };
 
 /// Events in a page.
@@ -46,7 +46,7 @@ impl Reader {
         let mut pauses = Pauses::default();
         loop {
             // Before the log is looked at: what is appended from here on wakes.
-            wake.mark_unchanged();
+            wake.forget();
             // A log in memory answers at once: others in this thread must have their turn.
             tokio::task::consume_budget().await;
             let Some(from) = self.shared.lock().cursor() else {
@@ -91,14 +91,11 @@ impl Reader {
     }
 
     /// Until there may be more: an append, a shard gained, room for one that had none.
-    async fn wait(&self, wake: &mut watch::Receiver<Position>) {
+    async fn wait(&self, wake: &mut Listener) {
         tokio::select! {
             biased;
             () = self.shared.room.notified() => (),
-            changed = wake.changed() => if changed.is_err() {
-                self.shared.end(Error::ShutDown);
-                std::future::pending::<()>().await;
-            },
+            () = wake.rung() => (),
         }
     }
 

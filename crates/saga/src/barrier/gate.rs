@@ -79,8 +79,8 @@ impl Gate {
     pub(crate) fn new(barrier: Box<dyn Barrier>, store: EventStore, points: &'static KillPoints) -> Arc<Self> {
         Arc::new(Self {
             barrier,
+            owner: store.new_id(),
             store,
-            owner: Uuid::now_v7(),
             running: Running::default(),
             points,
         })

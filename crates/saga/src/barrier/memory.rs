@@ -85,8 +85,14 @@ impl MemoryPassage {
         }
         Ok(self.seen.as_mut().expect("invariant: it was looked at above"))
     }
+    fn event(&self, name: &str, json: Vec<u8>) -> NewEvent {
+        NewEvent {
+            id: self.store.new_id(),
+            ..NewEvent::new(name, json)
+        }
+    }
     async fn write(&mut self, row: &Row) -> Result<()> {
-        let event = NewEvent::new(ROW, serde_json::to_vec(row).map_err(Error::codec)?);
+        let event = self.event(ROW, serde_json::to_vec(row).map_err(Error::codec)?);
         self.look(row.effect).await?.put(row.clone());
         self.written.push(event);
         Ok(())
@@ -136,10 +142,8 @@ impl Passage for MemoryPassage {
     fn remove(&mut self, effect: Uuid, phase: Phase) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             self.look(effect).await?.remove(phase);
-            self.written.push(NewEvent::new(
-                REMOVED,
-                serde_json::to_vec(&phase).map_err(Error::codec)?,
-            ));
+            let event = self.event(REMOVED, serde_json::to_vec(&phase).map_err(Error::codec)?);
+            self.written.push(event);
             Ok(())
         })
     }

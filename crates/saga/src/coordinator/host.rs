@@ -8,7 +8,6 @@ use std::{
 
 use sagamill_bus::MessageId;
 use sagamill_eventstore::{Append, Batch, Error as LogError, EventStore, Expected, Recorded, Version};
-use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::cache::{Cache, Live};
@@ -59,7 +58,7 @@ pub(crate) struct Outcome {
 
 impl Host {
     pub(crate) fn new(store: EventStore) -> Arc<Self> {
-        let incarnation = Uuid::now_v7().simple().to_string();
+        let incarnation = store.new_id().simple().to_string();
         Arc::new(Self {
             store,
             process: format!("coordinator/{}", &incarnation[20..]),

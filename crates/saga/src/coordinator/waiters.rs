@@ -1,7 +1,7 @@
 //! Who waits for a saga to move: told by appends of this process, and by a look at the log for those of others.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -24,8 +24,8 @@ pub(crate) struct Waiters {
     tail: tokio::sync::Mutex<Option<Position>>,
 }
 
-/// For each saga, how to tell those who wait, and how many they are.
-type Waiting = HashMap<Arc<str>, (Arc<Notify>, usize)>;
+/// For each saga, how to tell those who wait, and how many they are. In order, so that a run can be repeated.
+type Waiting = BTreeMap<Arc<str>, (Arc<Notify>, usize)>;
 
 /// One who waits. Dropped, he waits no more.
 pub(crate) struct Waiter<'a> {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::{
     Anchor, Append, EventStore, Lease, Position, Receipt, Result,
     backend::{Backend, Checkpoint, Claim, Claimed, Desk, Join, Log, Page, Query, Timer, Turn},
+    bell::Listener,
     entry::Entry,
 };
 
@@ -51,6 +52,9 @@ impl Log for Stall {
     fn log_id(&self) -> Uuid {
         self.inner.log_id()
     }
+    fn new_id(&self) -> Uuid {
+        self.inner.new_id()
+    }
     fn flush(&self, entries: Vec<Entry>) -> BoxFuture<'_, Vec<Result<Vec<Receipt>>>> {
         self.pass(|inner| inner.flush(entries))
     }
@@ -80,7 +84,7 @@ impl Log for Stall {
     fn turn(&self) -> BoxFuture<'_, Turn> {
         self.pass(|inner| inner.turn())
     }
-    fn wake(&self) -> watch::Receiver<Position> {
+    fn wake(&self) -> Listener {
         self.inner.wake()
     }
     fn ring(&self) {
