@@ -51,8 +51,8 @@ impl History {
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
-    /// What makes two runs of one seed comparable.
-    pub(crate) fn fingerprint(&self) -> String {
+    /// Its events with their times, on one line.
+    pub(crate) fn story(&self) -> String {
         let names: Vec<String> = self
             .entries
             .iter()

@@ -13,6 +13,7 @@ use sagamill::{
 use crate::{
     history::{self, End},
     node::{Kind, Node, Site},
+    trace::Trace,
     world::{Plan, World},
 };
 
@@ -26,10 +27,12 @@ pub(crate) fn run(seed: u64) -> bool {
 async fn play(seed: u64) -> bool {
     let mut dice = SmallRng::seed_from_u64(seed);
     let epoch = Timestamp::from_second(1_800_000_000).expect("a time");
-    let world = World::new(seed);
+    let trace = Trace::new();
+    let world = World::new(seed, &trace);
     world.calm();
-    let logs = std::array::from_fn(|_| Memory::starting_at(epoch));
+    let logs = std::array::from_fn(|n| Memory::seeded(epoch, seed ^ ((n as u64 + 1) << 32)));
     let site = Site {
+        trace,
         world,
         broker: Broker::new(),
         logs,

@@ -2,15 +2,17 @@
 //! crashes, duplicates, reordering, delays, clock jumps and stores that fail or lie, by seed.
 //!
 //! `SAGAMILL_SEEDS` says how many schedules (default 200), `SAGAMILL_SEED` which one alone: a failing seed prints itself, and
-//! the same seed makes the same choices, though random ids
-//! of messages can still move a retry by some milliseconds; with `RUST_LOG` set it tells what it does.
+//! plays the same again, byte for byte (`replay`); with `RUST_LOG` set it tells what it does, and `SAGAMILL_TRACE` names a
+//! file for all that can be seen of it.
 
 #![expect(clippy::print_stdout, reason = "a long test says what it did")]
 
 mod history;
 mod lost_tail;
 mod node;
+mod replay;
 mod schedule;
+mod trace;
 mod world;
 
 #[test]
@@ -20,13 +22,18 @@ fn every_schedule_keeps_every_promise() {
         tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .init();
-        return schedule::run(seed).print();
+        let (tally, record) = schedule::run(seed);
+        if let Ok(path) = std::env::var("SAGAMILL_TRACE") {
+            record.write(path);
+        }
+        println!("simulation: SAGAMILL_SEED={seed}, fingerprint {}", record.fingerprint());
+        return tally.print();
     }
     let count = number("SAGAMILL_SEEDS").unwrap_or(200);
     let started = std::time::Instant::now();
     let mut tally = schedule::Tally::default();
     for seed in 0..count {
-        tally += schedule::run(seed);
+        tally += schedule::run(seed).0;
     }
     println!("simulation: SAGAMILL_SEEDS={count}, {:?}", started.elapsed());
     tally.print();

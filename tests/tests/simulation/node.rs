@@ -10,7 +10,10 @@ use sagamill::{
 };
 use tokio::task::JoinSet;
 
-use crate::world::{Authorize, Book, Capture, Notify, Plan, Reserve, World, act, place_order, undo};
+use crate::{
+    trace::Trace,
+    world::{Authorize, Book, Capture, Notify, Plan, Reserve, World, act, place_order, undo},
+};
 
 /// What a process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +27,7 @@ pub(crate) enum Kind {
 
 /// All that a schedule runs on.
 pub(crate) struct Site {
+    pub(crate) trace: Trace,
     pub(crate) world: World,
     pub(crate) broker: Broker,
     /// The log of the coordinators, and those of the three participants.
@@ -40,7 +44,8 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(kind: Kind, site: &Site) -> Self {
-        let (world, bus) = (site.world.clone(), site.broker.connect());
+        let (world, bus) = (site.world.clone(), site.trace.tap(site.broker.connect()));
+        site.trace.note(format_args!("start {kind:?}"));
         let sagas = Arc::new(Mutex::new(None));
         let mut tasks = JoinSet::new();
         match kind {

@@ -13,19 +13,21 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use sagamill::{
     bus::memory::{Faults as BusFaults, Memory as Broker},
     eventstore::{Fault, Memory},
+    prelude::Outcome,
+    saga::Sagas,
 };
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     history::{self, End, History},
     node::{Kind, Node, Site},
+    trace::{Record, Trace},
     world::{FINAL, PANIC, Plan, UNDOABLE, World},
 };
 
 /// What happened in schedules, so that a simulation that did nothing is told.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    pub(crate) fingerprint: String,
     counts: BTreeMap<&'static str, u64>,
 }
 
@@ -73,21 +75,35 @@ const TROUBLE: Duration = Duration::from_secs(40);
 const PATIENCE: Duration = Duration::from_secs(4 * 3_600);
 
 /// Plays the schedule of a seed. Panics with the seed and what is broken.
-pub(crate) fn run(seed: u64) -> Tally {
+pub(crate) fn run(seed: u64) -> (Tally, Record) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    let (tally, broken) = quietly(|| runtime.block_on(async { Schedule::new(seed).play().await }));
+    let Played {
+        tally,
+        record,
+        story,
+        broken,
+    } = quietly(|| runtime.block_on(async { Schedule::new(seed).play().await }));
     assert!(
         broken.is_empty(),
-        "SAGAMILL_SEED={seed} breaks {} promises:\n{}\n{}",
+        "SAGAMILL_SEED={seed} (fingerprint {}) breaks {} promises:\n{}\n{story}",
+        record.fingerprint(),
         broken.len(),
         broken.join("\n"),
-        tally.fingerprint
     );
-    tally
+    (tally, record)
+}
+
+/// What came of a schedule.
+struct Played {
+    tally: Tally,
+    record: Record,
+    /// The events of each saga.
+    story: String,
+    broken: Vec<String>,
 }
 
 /// Handlers panic on purpose in here: only the schedule's own panics are worth a word.
@@ -119,6 +135,8 @@ struct Schedule {
     /// How far each log's clock is off.
     off: [SignedDuration; 4],
     faults: Arc<Mutex<Faults>>,
+    /// Those who have started sagas and wait for their ends.
+    clients: JoinSet<(u32, End)>,
     tally: Tally,
 }
 
@@ -142,16 +160,18 @@ impl Schedule {
     fn new(seed: u64) -> Self {
         let mut dice = SmallRng::seed_from_u64(seed);
         let epoch = Timestamp::from_second(1_800_000_000).expect("a time");
-        let logs = std::array::from_fn(|_| Memory::starting_at(epoch));
+        let trace = Trace::new();
+        let logs = std::array::from_fn(|n| Memory::seeded(epoch, seed ^ ((n as u64 + 1) << 32)));
         let faults = Arc::new(Mutex::new(Faults {
             on: true,
             ..Faults::default()
         }));
         for (n, log) in logs.iter().enumerate() {
-            log.on_flush(decide(faults.clone(), dice.random::<u64>() ^ n as u64));
+            log.on_flush(decide(n, faults.clone(), dice.random::<u64>() ^ n as u64, &trace));
         }
         let site = Site {
-            world: World::new(seed),
+            world: World::new(seed, &trace),
+            trace,
             broker: troubled_broker(dice.random()),
             logs,
         };
@@ -167,11 +187,12 @@ impl Schedule {
             plans,
             off: [SignedDuration::ZERO; 4],
             faults,
+            clients: JoinSet::new(),
             tally: Tally::default(),
         }
     }
 
-    async fn play(mut self) -> (Tally, Vec<String>) {
+    async fn play(mut self) -> Played {
         let mut broken = Vec::new();
         let end = Instant::now() + TROUBLE;
         let mut waiting: Vec<u32> = self.plans.iter().map(|plan| plan.number).rev().collect();
@@ -191,7 +212,16 @@ impl Schedule {
         self.calm(&mut waiting);
         let histories = self.wait_for_ends().await;
         self.judge(&histories, &mut broken);
-        (self.tally, broken)
+        self.ask_clients(&histories, &mut broken).await;
+        for log in &self.site.logs {
+            self.site.trace.take_log(&log.open()).await;
+        }
+        Played {
+            tally: self.tally,
+            record: self.site.trace.record(),
+            story: histories.iter().map(History::story).collect::<Vec<_>>().join("\n"),
+            broken,
+        }
     }
 
     async fn pause(&mut self, millis: std::ops::Range<u64>) {
@@ -207,16 +237,11 @@ impl Schedule {
         let plan = self.plans[number as usize].clone();
         let twice = self.dice.random_ratio(1, 3);
         for sagas in coordinators.into_iter().take(1 + usize::from(twice)) {
-            let plan = plan.clone();
-            tokio::spawn(async move {
-                while sagas.start(key(plan.number), plan.clone()).await.is_err() {
-                    tokio::time::sleep(Duration::from_millis(300)).await;
-                }
-            });
+            self.clients.spawn(client(sagas, plan.clone(), self.site.trace.clone()));
         }
     }
 
-    fn coordinators(&self) -> Vec<sagamill::saga::Sagas<Plan>> {
+    fn coordinators(&self) -> Vec<Sagas<Plan>> {
         let running = self.nodes.iter().filter(|node| node.kind == Kind::Coordinator);
         running
             .filter_map(|node| node.sagas.lock().expect("invariant: no panic under this lock").clone())
@@ -228,6 +253,7 @@ impl Schedule {
             return;
         }
         let node = self.nodes.remove(self.dice.random_range(0..self.nodes.len()));
+        self.site.trace.note(format_args!("kill {:?}", node.kind));
         let back = Instant::now() + Duration::from_millis(self.dice.random_range(1..15_000));
         self.down.push((back, node.kind));
         self.tally.count("crashes", 1);
@@ -238,6 +264,7 @@ impl Schedule {
         if !self.dice.random_ratio(1, 3) {
             return;
         }
+        self.site.trace.note("kill all");
         self.tally.count("crashes", self.nodes.len());
         self.tally.count("crashes of all", 1);
         self.down
@@ -262,6 +289,9 @@ impl Schedule {
     fn jump(&mut self) {
         let off = SignedDuration::from_secs(self.dice.random_range(-3_600..3_600));
         let log = self.dice.random_range(0..self.site.logs.len());
+        self.site
+            .trace
+            .note(format_args!("the clock of log {log} is {off:?} off"));
         self.site.logs[log].jump(off - self.off[log]);
         self.off[log] = off;
         self.tally.count("clock jumps", 1);
@@ -306,6 +336,26 @@ impl Schedule {
         }
     }
 
+    /// Whoever waits for an end is told, and told the right one.
+    async fn ask_clients(&mut self, histories: &[History], broken: &mut Vec<String>) {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        while let Some(told) = self.clients.try_join_next() {
+            let (number, end) = told.expect("no client panics");
+            let history = &histories[number as usize];
+            if history.end() != end {
+                broken.push(format!(
+                    "a client of saga {} was told {end:?}, it is {:?}",
+                    history.key,
+                    history.end()
+                ));
+            }
+            self.tally.count("clients told", 1);
+        }
+        if !self.clients.is_empty() {
+            broken.push(format!("{} clients still wait for an end", self.clients.len()));
+        }
+    }
+
     fn judge(&mut self, histories: &[History], broken: &mut Vec<String>) {
         let books = self.site.world.books();
         broken.extend(books.broken.iter().cloned());
@@ -340,11 +390,30 @@ impl Schedule {
         self.tally.count("flushes that failed", faults.refused);
         self.tally.count("flushes that lied", faults.lied);
         self.tally.count("sagas", histories.len());
-        self.tally.fingerprint = histories
-            .iter()
-            .map(History::fingerprint)
-            .collect::<Vec<_>>()
-            .join("\n");
+    }
+}
+
+/// Starts a saga, however often that fails, and waits for its end.
+async fn client(sagas: Sagas<Plan>, plan: Plan, trace: Trace) -> (u32, End) {
+    let number = plan.number;
+    let saga = loop {
+        match sagas.start(key(number), plan.clone()).await {
+            Ok(saga) => break saga,
+            Err(_) => tokio::time::sleep(Duration::from_millis(300)).await,
+        }
+    };
+    loop {
+        let end = match saga.outcome().await {
+            Ok(Outcome::Completed(_)) => End::Completed,
+            Ok(Outcome::Compensated { .. }) => End::Compensated,
+            // Parked is no end yet; and a log that fails is asked again.
+            _ => {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                continue;
+            }
+        };
+        trace.note(format_args!("a client hears that saga {number} is {end:?}"));
+        return (number, end);
     }
 }
 
@@ -380,11 +449,17 @@ fn troubled_broker(seed: u64) -> Broker {
 }
 
 /// Two flushes in a hundred fail, two more lie.
-fn decide(faults: Arc<Mutex<Faults>>, seed: u64) -> impl FnMut(usize) -> Fault + Send {
-    let mut dice = SmallRng::seed_from_u64(seed);
-    move |_| {
+fn decide(
+    log: usize,
+    faults: Arc<Mutex<Faults>>,
+    seed: u64,
+    trace: &Trace,
+) -> impl FnMut(usize) -> Fault + Send + use<> {
+    let (mut dice, trace) = (SmallRng::seed_from_u64(seed), trace.clone());
+    move |batches| {
         let mut faults = faults.lock().expect("invariant: no panic under this lock");
         let roll = dice.random_range(0..100);
+        trace.note(format_args!("log {log} flushes {batches}, roll {roll}"));
         match roll {
             _ if !faults.on => Fault::None,
             0 | 1 => {

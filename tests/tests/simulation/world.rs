@@ -11,6 +11,8 @@ use sagamill::{bus::HandlerError, prelude::*};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::trace::Trace;
+
 /// What the saga knows from its start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Plan {
@@ -162,14 +164,16 @@ impl Books {
 /// The participants' side of a schedule. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct World {
+    trace: Trace,
     books: Arc<Mutex<Books>>,
     dice: Arc<Mutex<SmallRng>>,
     calm: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, trace: &Trace) -> Self {
         Self {
+            trace: trace.clone(),
             books: Arc::default(),
             dice: Arc::new(Mutex::new(SmallRng::seed_from_u64(seed ^ 0xB00C))),
             calm: Arc::default(),
@@ -183,10 +187,13 @@ impl World {
         self.calm.store(true, std::sync::atomic::Ordering::Relaxed);
     }
     fn roll(&self, range: std::ops::Range<u32>) -> u32 {
-        self.dice
+        let roll = self
+            .dice
             .lock()
             .expect("invariant: no panic under this lock")
-            .random_range(range)
+            .random_range(range);
+        self.trace.note(format_args!("the world rolls {roll}"));
+        roll
     }
     /// Waits, or fails, or panics, or none of it.
     async fn trouble(&self) -> Result<(), HandlerError> {

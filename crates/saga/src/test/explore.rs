@@ -261,3 +261,61 @@ fn json<T: Serialize, R: Serialize>(answer: Answer<T, R>) -> serde_json::Result<
         Answer::Rejected(rejection) => Answer::Rejected(serde_json::to_vec(&rejection)?.into()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Explore, Faults, Simulation};
+    use crate::{
+        Answer::{self, Done, Rejected},
+        Command, Saga, Undo, call,
+    };
+
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Reserve(u32);
+    impl Command for Reserve {
+        const NAME: &'static str = "stock.reserve";
+        type Reply = u32;
+        type Rejection = u32;
+    }
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Charge(u32);
+    impl Command for Charge {
+        const NAME: &'static str = "money.charge";
+        type Reply = u32;
+        type Rejection = u32;
+    }
+
+    #[test]
+    fn a_seed_plays_the_same_each_time() {
+        let definition = Saga::define("order")
+            .step(
+                "reserve",
+                call(|sum: &u32| Reserve(*sum)).on_reply(|sum, n| *sum += n).undo(),
+            )
+            .pivot("charge", call(|sum: &u32| Charge(*sum)))
+            .build();
+        let charge = |left: &mut u32, Charge(n): Charge| -> Answer<u32, u32> {
+            if n % 2 == 0 { Done(n) } else { Rejected(*left) }
+        };
+        let explore = Explore::new(definition, 3, 9)
+            .on(|left: &mut u32, Reserve(n)| {
+                *left -= n;
+                Done(n)
+            })
+            .undo(|left: &mut u32, undo: Undo<Reserve>| *left += undo.reply)
+            .on(charge);
+        let mut lengths = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let play = || {
+                let (plan, faults) = (explore.definition.plan(), Faults::seeded(seed));
+                let mut simulation = Simulation::new(plan, &explore.models, explore.world, faults);
+                simulation.run(explore.input.clone()).unwrap();
+                (simulation.log, simulation.given, simulation.participants.committed)
+            };
+            let (first, second) = (play(), play());
+            assert_eq!(first, second, "seed {seed}");
+            lengths.insert(first.0.len());
+        }
+        assert!(lengths.len() > 3, "schedules of different seeds differ");
+    }
+}
