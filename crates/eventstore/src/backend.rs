@@ -100,8 +100,15 @@ pub(crate) fn micros() -> i64 {
 
 /// Who reads what, and how far. Times are by the log's clock. Every write under a lease compares owner and fence.
 pub(crate) trait Desk: Send + Sync + 'static {
-    /// Says that an owner works on a subscription, or wants to, for so long. Answers all that do, itself among them.
-    fn join<'a>(&'a self, name: &'a str, owner: Uuid, ttl: Duration) -> BoxFuture<'a, Result<Vec<Uuid>>>;
+    /// Says that an owner works under a name (a subscription's, or another), or wants to, for so long, and what it says of
+    /// itself. Answers all that do, itself among them.
+    fn join<'a>(
+        &'a self,
+        name: &'a str,
+        owner: Uuid,
+        about: Option<&'a str>,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Member>>>;
     /// Takes that back.
     fn leave<'a>(&'a self, name: &'a str, owner: Uuid) -> BoxFuture<'a, Result<()>>;
     /// Takes shards of a subscription that nobody holds, or whose lease has ended, at most `most`; makes all their rows
@@ -272,6 +279,16 @@ pub struct Checkpoint {
     pub at: Anchor,
     /// Who holds it, and until when.
     pub owner: Option<(Uuid, Timestamp)>,
+}
+
+/// A process that works under a name, and has said so lately.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Member {
+    /// The process.
+    pub id: Uuid,
+    /// What it says of itself, as JSON.
+    pub about: Option<String>,
 }
 
 /// Something to be done at a time, in a table because it is far off.

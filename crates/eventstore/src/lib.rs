@@ -26,7 +26,7 @@ mod subscription;
 mod transaction;
 
 pub use aggregate::{Aggregate, ExecuteError, Loaded};
-pub use backend::{Checkpoint, Timer};
+pub use backend::{Checkpoint, Member, Timer};
 pub use database::{AnyDatabase, AnyPool, Database, InTransaction};
 pub use error::{Error, Result};
 pub use event::{

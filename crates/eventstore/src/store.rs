@@ -1,16 +1,16 @@
 //! One log, as its users see it.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{any::Any, marker::PhantomData, sync::Arc, time::Duration};
 
 use futures_core::future::BoxFuture;
 use sagamill_bus::Event;
 use uuid::Uuid;
 
 use crate::{
-    Anchor, AnyDatabase, AnyPool, Append, Batch, Checkpoint, Database, Error, Expected, InTransaction, NewEvent,
-    Position, Read, Receipt, Result, StreamId, Subscription,
+    Anchor, AnyDatabase, AnyPool, Append, Batch, Checkpoint, Database, Error, Expected, InTransaction, Member,
+    NewEvent, Position, Read, Receipt, Result, StreamId, Subscription,
     appender::Appender,
-    backend::{Backend, Join, Query},
+    backend::{Backend, Join, Query, TTL_MAX},
     entry::Entry,
     subscription,
 };
@@ -159,7 +159,7 @@ impl<D> EventStore<D> {
         stream: impl Into<StreamId>,
         events: impl IntoIterator<Item = NewEvent>,
     ) -> BoxFuture<'a, Result<()>> {
-        self.join(tx, stream.into(), Expected::Any, events, Join::Staged)
+        self.append_in(tx, stream.into(), Expected::Any, events, Join::Staged)
     }
     /// Appends in the caller's transaction, which fails if the stream is not as expected. For low rates.
     ///
@@ -173,9 +173,9 @@ impl<D> EventStore<D> {
         expected: Expected,
         events: impl IntoIterator<Item = NewEvent>,
     ) -> BoxFuture<'a, Result<()>> {
-        self.join(tx, stream.into(), expected, events, Join::Checked)
+        self.append_in(tx, stream.into(), expected, events, Join::Checked)
     }
-    fn join<'a>(
+    fn append_in<'a>(
         &'a self,
         tx: &'a mut impl InTransaction<D>,
         stream: StreamId,
@@ -261,6 +261,22 @@ impl<D> EventStore<D> {
     /// Waits by the log's clock.
     pub async fn sleep_until(&self, due: jiff::Timestamp) {
         self.inner.backend.sleep_until(due).await;
+    }
+    /// Says that a process is at work under a name for so long, at most 5 minutes, and what it says of itself, as JSON. Said
+    /// again in time, it goes on. Answers all that have said so, this one among them.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn join(&self, name: &str, process: Uuid, about: &str, time: Duration) -> Result<Vec<Member>> {
+        let backend = &self.inner.backend;
+        backend.join(name, process, Some(about), time.min(TTL_MAX)).await
+    }
+    /// Takes that back.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn leave(&self, name: &str, process: Uuid) -> Result<()> {
+        self.inner.backend.leave(name, process).await
     }
     /// A named subscription.
     pub fn subscribe(&self, name: impl Into<String>) -> Subscription {

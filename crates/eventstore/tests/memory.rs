@@ -1,5 +1,5 @@
 //! What only a log in memory can be asked: clocks that jump, faults, tails that are lost.
-use sagamill_eventstore::{Append, Error, Expected, Fault, Memory, NewEvent, Position};
+use sagamill_eventstore::{Append, Error, Expected, Fault, Memory, NewEvent, Position, Signal};
 
 fn append(stream: &str, expected: Expected) -> Append {
     Append {
@@ -49,4 +49,28 @@ async fn the_clock_stands_still_with_tokios_and_jumps_when_told() {
         async { memory.jump(hour) }
     );
     assert_eq!(slept, std::time::Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_not_in_a_hurry_reads_what_came_meanwhile_at_once() {
+    let memory = Memory::new();
+    let store = memory.open();
+    let pause = std::time::Duration::from_secs(5);
+    let mut feed = store.subscribe("slow").at_most_every(pause).open().await.unwrap();
+    let began = tokio::time::Instant::now();
+    tokio::spawn(async move {
+        for _ in 0..40 {
+            store.commit(append("note-1", Expected::Any)).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+    });
+    let mut reads = std::collections::BTreeMap::new();
+    while reads.values().sum::<u32>() < 40 {
+        if let Signal::Event { .. } = feed.next().await.unwrap() {
+            *reads.entry(began.elapsed().as_secs()).or_default() += 1;
+        }
+    }
+    let times: Vec<u64> = reads.keys().copied().collect();
+    assert!(times.windows(2).all(|two| two[1] - two[0] >= 5), "{reads:?}");
+    assert!(reads.values().any(|events| *events > 1), "{reads:?}");
 }

@@ -134,7 +134,7 @@ macro_rules! conformance {
                 handler_that_fails_holds_its_shard;
             feed::owning: paused_owner_is_fenced, processes_share_shards_and_take_over_at_a_close,
                 shards_of_a_dead_process_are_taken_over, timers_are_fenced_and_survive_a_take_over,
-                another_number_of_shards_is_refused;
+                another_number_of_shards_is_refused, members_hear_what_each_says_of_itself;
             feed::diverging: lost_tail_is_told_and_rewound, another_history_can_be_accepted,
                 tail_lost_under_an_open_feed_ends_it, tail_lost_and_grown_again_under_an_open_feed_ends_it;
             feed::relaying: relay_publishes_what_has_a_topic_and_nothing_else,

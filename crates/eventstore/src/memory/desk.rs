@@ -14,15 +14,15 @@ use uuid::Uuid;
 use super::MemoryLog;
 use crate::{
     Anchor, Error, Lease, Position, Result, Tracking,
-    backend::{ANCHORS, Checkpoint, Claim, Claimed, Desk, Log, TTL_MAX, Timer},
+    backend::{ANCHORS, Checkpoint, Claim, Claimed, Desk, Log, Member, TTL_MAX, Timer},
 };
 
 /// What the desk keeps. It lies under the ledger's own lock, so that a checkpoint can move with a batch.
 #[derive(Debug, Default)]
 pub(super) struct Shelf {
     shards: BTreeMap<(String, u16), Shard>,
-    /// Who works on what, and until when they have said so.
-    members: BTreeMap<(String, Uuid), Timestamp>,
+    /// Who works on what, until when they have said so, and what they say of themselves.
+    members: BTreeMap<(String, Uuid), (Timestamp, Option<String>)>,
 }
 
 #[derive(Debug, Default)]
@@ -83,13 +83,16 @@ impl Shelf {
             shard: *shard,
         })
     }
-    fn join(&mut self, name: &str, owner: Uuid, now: Timestamp, until: Timestamp) -> Vec<Uuid> {
-        self.members.insert((name.to_owned(), owner), until);
-        self.members.retain(|_, until| !lapsed(*until, now));
+    fn join(&mut self, name: &str, member: Member, now: Timestamp, until: Timestamp) -> Vec<Member> {
+        self.members.insert((name.to_owned(), member.id), (until, member.about));
+        self.members.retain(|_, (until, _)| !lapsed(*until, now));
         self.members
-            .keys()
-            .filter(|(of, _)| of == name)
-            .map(|(_, member)| *member)
+            .iter()
+            .filter(|((of, _), _)| of == name)
+            .map(|((_, id), (_, about))| Member {
+                id: *id,
+                about: about.clone(),
+            })
             .collect()
     }
     fn claim(&mut self, ask: &Claim, now: Timestamp) -> Result<Vec<Claimed>> {
@@ -194,9 +197,19 @@ impl Shelf {
 }
 
 impl Desk for MemoryLog {
-    fn join<'a>(&'a self, name: &'a str, owner: Uuid, ttl: Duration) -> BoxFuture<'a, Result<Vec<Uuid>>> {
+    fn join<'a>(
+        &'a self,
+        name: &'a str,
+        owner: Uuid,
+        about: Option<&'a str>,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Member>>> {
         let now = self.now();
-        ready(Ok(self.state().shelf.join(name, owner, now, now + ttl))).boxed()
+        let member = Member {
+            id: owner,
+            about: about.map(str::to_owned),
+        };
+        ready(Ok(self.state().shelf.join(name, member, now, now + ttl))).boxed()
     }
     fn leave<'a>(&'a self, name: &'a str, owner: Uuid) -> BoxFuture<'a, Result<()>> {
         self.state().shelf.members.remove(&(name.to_owned(), owner));

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{failure, log::PostgresLog, time::At};
 use crate::{
     Anchor, Error, Lease, Position, Result,
-    backend::{Checkpoint, Claim, Claimed, Desk, TTL_MAX, Timer},
+    backend::{Checkpoint, Claim, Claimed, Desk, Member, TTL_MAX, Timer},
 };
 
 /// What is done under a lease, whose row stays as it is meanwhile; answers whether it holds.
@@ -32,7 +32,8 @@ macro_rules! under_lease {
     };
 }
 
-const JOIN: &str = "SELECT es.member_join($1, $2, $3 * interval '1 microsecond', $4 * interval '1 microsecond')";
+const JOIN: &str = "SELECT process, about
+    FROM es.member_join($1, $2, $3, $4 * interval '1 microsecond', $5 * interval '1 microsecond')";
 const LEAVE: &str = "DELETE FROM es.member WHERE name = $1 AND process = $2";
 const CLAIM: &str = "SELECT rows, shard, fence, pos, event_id
     FROM es.claim($1, $2, $3, $4 * interval '1 microsecond', $5 * interval '1 microsecond', $6, $7, $8)";
@@ -140,15 +141,30 @@ impl PostgresLog {
 }
 
 impl Desk for PostgresLog {
-    fn join<'a>(&'a self, name: &'a str, owner: Uuid, ttl: Duration) -> BoxFuture<'a, Result<Vec<Uuid>>> {
+    fn join<'a>(
+        &'a self,
+        name: &'a str,
+        owner: Uuid,
+        about: Option<&'a str>,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Member>>> {
         let join = move || {
             sqlx::query(JOIN)
                 .bind(name)
                 .bind(owner)
+                .bind(about.map(str::as_bytes))
                 .bind(span(ttl))
                 .bind(span(TTL_MAX))
         };
-        async move { self.row(join).await.map(|(live,)| live) }.boxed()
+        async move {
+            let live: Vec<(Uuid, Option<Vec<u8>>)> = self.rows(join).await?;
+            let member = |(id, about): (Uuid, Option<Vec<u8>>)| Member {
+                id,
+                about: about.and_then(|about| String::from_utf8(about).ok()),
+            };
+            Ok(live.into_iter().map(member).collect())
+        }
+        .boxed()
     }
     fn leave<'a>(&'a self, name: &'a str, owner: Uuid) -> BoxFuture<'a, Result<()>> {
         self.run(move || sqlx::query(LEAVE).bind(name).bind(owner)).boxed()

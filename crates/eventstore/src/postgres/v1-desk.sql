@@ -64,17 +64,19 @@ BEGIN
   SELECT array_agg(t.shard), array_agg(t.fence), array_agg(t.pos), array_agg(t.event_id) INTO shard, fence, pos, event_id FROM taken t;
 END $$;
 
--- Says that a process works on a subscription; answers all that do.
-CREATE FUNCTION es.member_join(a_name text, a_process uuid, ttl interval, ttl_max interval) RETURNS uuid[]
+-- Says that a process works under a name, and what it says of itself; answers all that do.
+CREATE FUNCTION es.member_join(a_name text, a_process uuid, a_about bytea, ttl interval, ttl_max interval)
+RETURNS TABLE (process uuid, about bytea)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
 DECLARE
   now timestamptz := clock_timestamp();
 BEGIN
-  INSERT INTO es.member (name, process, lease_until) VALUES (a_name, a_process, now + ttl)
-    ON CONFLICT (name, process) DO UPDATE SET lease_until = excluded.lease_until;
+  INSERT INTO es.member (name, process, about, lease_until) VALUES (a_name, a_process, a_about, now + ttl)
+    ON CONFLICT (name, process) DO UPDATE SET about = excluded.about, lease_until = excluded.lease_until;
   DELETE FROM es.member m WHERE (m.name, m.process) IN (
     SELECT d.name, d.process FROM es.member d WHERE d.lease_until <= now OR d.lease_until > now + ttl_max FOR UPDATE SKIP LOCKED);
-  RETURN (SELECT array_agg(m.process ORDER BY m.process) FROM es.member m WHERE m.name = a_name);
+  RETURN QUERY SELECT m.process, m.about FROM es.member m WHERE m.name = a_name ORDER BY m.process;
 END $$;
 
 -- The first position whose event is of this time or later. Time never goes back along the log, so that it is found by halving.

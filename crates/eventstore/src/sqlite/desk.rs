@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{log::SqliteLog, row};
 use crate::{
     Anchor, Error, Lease, Position, Result,
-    backend::{ANCHORS, Checkpoint, Claim, Claimed, Desk, TTL_MAX, Timer, micros},
+    backend::{ANCHORS, Checkpoint, Claim, Claimed, Desk, Member, TTL_MAX, Timer, micros},
 };
 
 const CLAIM: &str = "UPDATE es_checkpoint SET owner = ?2, fence = fence + 1, lease_until = ?3
@@ -22,9 +22,16 @@ const CLAIM: &str = "UPDATE es_checkpoint SET owner = ?2, fence = fence + 1, lea
 const HELD: &str = "name = ?1 AND shard = ?2 AND owner = ?3 AND fence = ?4";
 
 impl Desk for SqliteLog {
-    fn join<'a>(&'a self, name: &'a str, owner: Uuid, ttl: Duration) -> BoxFuture<'a, Result<Vec<Uuid>>> {
-        let name = name.to_owned();
-        self.change(move |tx| join(tx, &name, owner, ttl)).boxed()
+    fn join<'a>(
+        &'a self,
+        name: &'a str,
+        owner: Uuid,
+        about: Option<&'a str>,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Member>>> {
+        let (name, about) = (name.to_owned(), about.map(str::to_owned));
+        self.change(move |tx| join(tx, &name, owner, about.as_deref(), ttl))
+            .boxed()
     }
     fn leave<'a>(&'a self, name: &'a str, owner: Uuid) -> BoxFuture<'a, Result<()>> {
         let name = name.to_owned();
@@ -100,18 +107,24 @@ impl Desk for SqliteLog {
     }
 }
 
-fn join(tx: &Connection, name: &str, owner: Uuid, ttl: Duration) -> rusqlite::Result<Vec<Uuid>> {
+fn join(tx: &Connection, name: &str, owner: Uuid, about: Option<&str>, ttl: Duration) -> rusqlite::Result<Vec<Member>> {
     let now = micros();
-    let say = "INSERT INTO es_member (name, process, lease_until) VALUES (?1, ?2, ?3)
-        ON CONFLICT DO UPDATE SET lease_until = excluded.lease_until";
+    let say = "INSERT INTO es_member (name, process, about, lease_until) VALUES (?1, ?2, ?3, ?4)
+        ON CONFLICT DO UPDATE SET about = excluded.about, lease_until = excluded.lease_until";
+    let (process, about) = (&owner.as_bytes()[..], about.map(str::as_bytes));
     tx.prepare_cached(say)?
-        .execute(params![name, &owner.as_bytes()[..], now + span(ttl)])?;
+        .execute(params![name, process, about, now + span(ttl)])?;
     tx.prepare_cached("DELETE FROM es_member WHERE lease_until <= ?1 OR lease_until > ?1 + ?2")?
         .execute([now, span(TTL_MAX)])?;
-    let mut live = tx.prepare_cached("SELECT process FROM es_member WHERE name = ?1 ORDER BY process")?;
-    let live = live
-        .query_map([name], |row| row::id(row, 0))?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut live = tx.prepare_cached("SELECT process, about FROM es_member WHERE name = ?1 ORDER BY process")?;
+    let member = |row: &Row<'_>| {
+        let about: Option<Vec<u8>> = row.get(1)?;
+        Ok(row::id(row, 0)?.map(|id| Member {
+            id,
+            about: about.and_then(|about| String::from_utf8(about).ok()),
+        }))
+    };
+    let live = live.query_map([name], member)?.collect::<rusqlite::Result<Vec<_>>>()?;
     Ok(live.into_iter().flatten().collect())
 }
 

@@ -104,7 +104,12 @@ impl Keeper {
     /// Prolongs what it holds, and moves towards its fair share of the shards.
     pub(super) async fn look(&mut self) -> Result<()> {
         let trusted_until = self.trusted_until();
-        let live = self.backend.join(&self.name, self.owner, self.ttl).await?.len().max(1);
+        let live = self
+            .backend
+            .join(&self.name, self.owner, None, self.ttl)
+            .await?
+            .len()
+            .max(1);
         let leases = self.shared.lock().leases();
         if !leases.is_empty() {
             let kept = self.backend.renew(&leases, self.ttl).await?;

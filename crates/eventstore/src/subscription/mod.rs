@@ -44,6 +44,7 @@ pub struct Subscription {
     shards: u16,
     by: ShardBy,
     ttl: Duration,
+    pause: Duration,
     max_in_flight: usize,
 }
 
@@ -81,6 +82,7 @@ impl Subscription {
             shards: 1,
             by: ShardBy::default(),
             ttl: Duration::from_secs(10),
+            pause: Duration::ZERO,
             max_in_flight: 1_024,
         }
     }
@@ -118,6 +120,11 @@ impl Subscription {
             ttl: ttl.clamp(Duration::from_millis(30), TTL_MAX),
             ..self
         }
+    }
+    /// Reads at most once in so long, and then all that came meanwhile: for a subscription that is not in a hurry. By
+    /// default it reads at once.
+    pub fn at_most_every(self, pause: Duration) -> Self {
+        Self { pause, ..self }
     }
     /// Most events that are handed out (or read in advance) and not done yet; 1,024 by default. At the bound, reading waits.
     /// A shard that gets nothing done takes at most half of it, several of them share what they take, so that the other

@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Pauses, ShardBy, Subscription, divergence, shared::Shared};
 use crate::{
-    Anchor, Error, Position, Recorded, Result,
+    Anchor, Recorded, Result,
     backend::{Backend, Page, Query},
     bell::Listener,
 };
@@ -23,6 +23,7 @@ pub(super) struct Reader {
     filter: Query,
     shards: u16,
     by: ShardBy,
+    pause: Duration,
 }
 
 impl Reader {
@@ -37,6 +38,7 @@ impl Reader {
             },
             shards: of.shards,
             by: of.by,
+            pause: of.pause,
         }
     }
 
@@ -57,6 +59,9 @@ impl Reader {
                 Ok(page) => {
                     pauses.reset();
                     if self.shared.fill(from, page, |event| self.place(event)) {
+                        if !self.pause.is_zero() {
+                            tokio::time::sleep(self.pause).await;
+                        }
                         self.wait(&mut wake).await;
                     }
                 }

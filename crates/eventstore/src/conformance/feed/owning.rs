@@ -2,8 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use uuid::Uuid;
+
 use super::{Paced, checkpoint, fill, follow, gain, next_event, stall::Stall, sub};
-use crate::{Error, EventStore, Position, ShardBy, Signal, Subscription, Timer, conformance::Subject};
+use crate::{Error, EventStore, Member, Position, ShardBy, Signal, Subscription, Timer, conformance::Subject};
 
 /// A process that was stopped for longer than its lease is told by its own clock, its saves are refused, and it hears of it;
 /// the new owner's checkpoint stands.
@@ -154,4 +156,46 @@ pub async fn another_number_of_shards_is_refused(subject: Arc<dyn Subject>) {
     let opened = sub(&store, subject, "fixed").shards(5, ShardBy::Stream).open().await;
     assert!(matches!(opened, Err(Error::Invalid { .. })), "{opened:?}");
     store.close().await;
+}
+
+/// Whoever works under a name hears who else does and what they say of themselves; who says nothing any more is gone.
+pub async fn members_hear_what_each_says_of_itself(subject: Arc<dyn Subject>) {
+    let subject = &Paced::of(subject);
+    let (one, two) = (subject.open().await, subject.open().await);
+    let (first, second, ttl) = (one.new_id(), two.new_id(), subject.ttl());
+    let said = |members: Vec<Member>| -> Vec<(Uuid, Option<String>)> {
+        let mut all: Vec<_> = members.into_iter().map(|member| (member.id, member.about)).collect();
+        all.sort_unstable();
+        all
+    };
+    let both = |of: &str, and: &str| {
+        let mut both = vec![(first, Some(of.to_owned())), (second, Some(and.to_owned()))];
+        both.sort_unstable();
+        both
+    };
+    one.join("crew", first, "{\"knows\":1}", ttl).await.unwrap();
+    let heard = two.join("crew", second, "{\"knows\":2}", ttl).await.unwrap();
+    assert_eq!(said(heard), both("{\"knows\":1}", "{\"knows\":2}"));
+    let heard = one.join("crew", first, "{\"knows\":3}", ttl).await.unwrap();
+    assert_eq!(
+        said(heard),
+        both("{\"knows\":3}", "{\"knows\":2}"),
+        "what is said last counts"
+    );
+    let other = one.join("another crew", first, "{}", ttl).await.unwrap();
+    assert_eq!(said(other), [(first, Some("{}".to_owned()))]);
+    two.leave("crew", second).await.unwrap();
+    let alone = one.join("crew", first, "{}", ttl).await.unwrap();
+    assert_eq!(said(alone), [(first, Some("{}".to_owned()))]);
+    // The first dies without a word: it is named for as long as it said, and no longer.
+    loop {
+        tokio::time::sleep(ttl / 4).await;
+        let heard = said(two.join("crew", second, "{}", ttl).await.unwrap());
+        if heard == [(second, Some("{}".to_owned()))] {
+            break;
+        }
+        assert_eq!(heard, both("{}", "{}"));
+    }
+    one.close().await;
+    two.close().await;
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     Anchor, Append, EventStore, Lease, Position, Receipt, Result,
-    backend::{Backend, Checkpoint, Claim, Claimed, Desk, Join, Log, Page, Query, Timer, Turn},
+    backend::{Backend, Checkpoint, Claim, Claimed, Desk, Join, Log, Member, Page, Query, Timer, Turn},
     bell::Listener,
     entry::Entry,
 };
@@ -102,8 +102,14 @@ impl Log for Stall {
 }
 
 impl Desk for Stall {
-    fn join<'a>(&'a self, name: &'a str, owner: Uuid, ttl: Duration) -> BoxFuture<'a, Result<Vec<Uuid>>> {
-        self.pass(move |inner| inner.join(name, owner, ttl))
+    fn join<'a>(
+        &'a self,
+        name: &'a str,
+        owner: Uuid,
+        about: Option<&'a str>,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Member>>> {
+        self.pass(move |inner| inner.join(name, owner, about, ttl))
     }
     fn leave<'a>(&'a self, name: &'a str, owner: Uuid) -> BoxFuture<'a, Result<()>> {
         self.pass(move |inner| inner.leave(name, owner))
