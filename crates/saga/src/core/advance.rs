@@ -91,7 +91,7 @@ impl Decider<'_> {
     fn first_ask(&mut self, index: usize, round: u32) -> Result<(), ReactError> {
         let plan = &self.plan.steps[index];
         let iteration = self.state.steps[index].iteration;
-        let effect = self.effect(&format!("{}/{iteration}/{round}", plan.name));
+        let effect = self.effect(&format!("{}/{iteration}/{round}", self.name(index)));
         let ask = Ask {
             attempt: 1,
             round,
@@ -112,12 +112,16 @@ impl Decider<'_> {
                 self.emit(Fact::StepRequested(request))
             }
             Err(error) => {
-                let text = format!("the command of `{}` cannot be written: {error}", plan.name);
+                let text = format!("the command of `{}` cannot be written: {error}", self.name(index));
                 self.park(index, Phase::Forward, ParkReason::Unreadable, text)
             }
         }
     }
 
+    /// The step as the saga knows it: what is stored names it so.
+    pub(super) fn name(&self, index: usize) -> &str {
+        &self.state.names[index]
+    }
     fn effect(&self, name: &str) -> Uuid {
         Uuid::new_v5(&self.state.identity.instance, name.as_bytes())
     }
@@ -173,12 +177,9 @@ impl Decider<'_> {
                 return Ok(false);
             }
         }
-        let left = plan
-            .steps
-            .iter()
-            .zip(&self.state.steps)
-            .filter(|(_, step)| step.status == StepStatus::Left);
-        let left_behind = left.map(|(plan, _)| plan.name.to_string()).collect();
+        let steps = self.state.names.iter().zip(&self.state.steps);
+        let left = steps.filter(|(_, step)| step.status == StepStatus::Left);
+        let left_behind = left.map(|(name, _)| name.to_string()).collect();
         let Direction::Unwind { reason } = &self.state.direction else {
             return Ok(false);
         };
@@ -237,11 +238,12 @@ impl Decider<'_> {
         };
         match content {
             Ok(content) => {
-                ask.effect = self.effect(&format!("{}/{}/{}/undo", plan.name, step.iteration, step.round));
+                let name = self.name(index);
+                ask.effect = self.effect(&format!("{name}/{}/{}/undo", step.iteration, step.round));
                 self.emit_undo(index, ask, content, Phase::Forward)
             }
             Err(error) => {
-                let text = format!("the command that undoes `{}` cannot be made: {error}", plan.name);
+                let text = format!("the command that undoes `{}` cannot be made: {error}", self.name(index));
                 self.park(index, Phase::Compensate, ParkReason::Unreadable, text)
             }
         }
@@ -282,7 +284,7 @@ impl Decider<'_> {
 
     fn park_forgotten(&mut self, index: usize, phase: Phase) -> Result<(), ReactError> {
         let days = self.plan.barrier_retention.as_secs() / 86_400;
-        let name = &self.plan.steps[index].name;
+        let name = self.name(index);
         let text = format!(
             "`{name}` was first asked more than {days} days ago: its participant may have forgotten it, and asking again \
              could do it twice"

@@ -55,7 +55,7 @@ impl Decider<'_> {
                     index,
                     Phase::Forward,
                     ParkReason::Failed,
-                    format!("`{}` cannot succeed: {error}", plan.name),
+                    format!("`{}` cannot succeed: {error}", self.name(index)),
                 )?)
             }
             Reported::Expired if current && waiting => self.unanswered(index, ask, Some("it came too late".to_owned())),
@@ -119,7 +119,8 @@ impl Decider<'_> {
         };
         let text = format!(
             "`{}` has not answered {} times: it is not known whether it took effect",
-            plan.name, ask.attempt
+            self.name(index),
+            ask.attempt
         );
         self.emit(Fact::StepTimedOut { ask, error, then })?;
         if then == Doubt::Park {
@@ -162,7 +163,7 @@ impl Decider<'_> {
         if !current {
             return Err(NoOp::Stale.into());
         }
-        let text = format!("the undo of `{}` cannot succeed: {permanent}", plan.name);
+        let text = format!("the undo of `{}` cannot succeed: {permanent}", self.name(index));
         self.emit(Fact::UndoFailed {
             ask,
             error: permanent,

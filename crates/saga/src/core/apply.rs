@@ -61,7 +61,7 @@ pub enum LoadError {
 /// The state is then of no use.
 pub fn apply(plan: &Plan, state: &mut State, event: &SagaEvent) -> Result<(), LoadError> {
     if let Fact::Started { digest, .. } = event.fact
-        && digest != plan.digest
+        && plan.names(digest).is_none()
     {
         return Err(LoadError::DigestChanged {
             pinned: digest,
@@ -163,6 +163,9 @@ fn start(plan: &Plan, state: &mut State, event: &SagaEvent, input: &Bytes) -> Re
     })?);
     state.identity.instance = instance;
     state.digest = digest;
+    if let Some(names) = plan.names(digest) {
+        state.names = names.clone();
+    }
     state.started_at = event.at;
     state.deadline = deadline;
     Ok(true)
@@ -280,7 +283,7 @@ fn fold(plan: &Plan, state: &mut State, index: usize, fact: &Fact) -> Result<boo
         _ => return Ok(false),
     };
     let unreadable = |source| LoadError::Unreadable {
-        step: step.name.to_string(),
+        step: state.names[index].to_string(),
         event: state.version + 1,
         source,
     };
@@ -294,7 +297,7 @@ fn fold(plan: &Plan, state: &mut State, index: usize, fact: &Fact) -> Result<boo
     match fold(memory, json) {
         Ok(()) => Ok(true),
         Err(source) => Err(LoadError::Unreadable {
-            step: step.name.to_string(),
+            step: state.names[index].to_string(),
             event: state.version + 1,
             source,
         }),

@@ -103,7 +103,7 @@ impl History {
             let index = self
                 .steps
                 .iter()
-                .position(|known| known.name == *step.name)
+                .position(|known| step.is_named(&known.name))
                 .unwrap_or_else(|| {
                     self.steps.push(StepHistory::new(&step.name, step.group));
                     self.steps.len() - 1

@@ -28,6 +28,7 @@ mod why;
 
 pub use apply::{LoadError, apply, load, load_unverified};
 pub use codec::{CORE_REV, DecodeError, Entry, header};
+pub(crate) use digest::SHAPES_MAX;
 pub use event::{
     Ask, Begun, By, Content, Doubt, Fact, Finish, Identity, ParkReason, Parked, Phase, Request, SagaEvent,
 };

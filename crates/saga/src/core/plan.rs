@@ -4,7 +4,7 @@ use std::{fmt, ops::Range, sync::Arc, time::Duration};
 
 use sagamill_bus::Retry;
 
-use super::{Content, Memory};
+use super::{Content, Memory, digest::Names};
 use crate::step::LocalRun;
 
 /// A definition with its types erased. Cheap to share, never changed.
@@ -26,6 +26,8 @@ pub struct Plan {
     pub pivot: Option<usize>,
     /// A hash of the shape. See [`Plan::shape`].
     pub digest: u64,
+    /// The digest of each shape that its sagas in flight may have, and the names of the steps in it; its own comes first.
+    pub(crate) shapes: Vec<(u64, Names)>,
     pub(crate) decode: fn(&[u8]) -> serde_json::Result<Memory>,
 }
 
@@ -54,7 +56,7 @@ pub struct StepPlan {
     pub retry: Retry,
     /// What happens when `retry` has no attempts left.
     pub in_doubt: InDoubt,
-    /// Names it had in earlier versions.
+    /// Names it had before, by which sagas in flight may know it.
     pub was: Vec<&'static str>,
     pub(crate) when: Option<Condition>,
     pub(crate) on_reply: Option<Fold>,
@@ -126,9 +128,9 @@ pub type AskFn = Arc<dyn Fn(&Memory) -> serde_json::Result<Content> + Send + Syn
 pub type UndoFn = Arc<dyn Fn(&Memory, &[u8]) -> serde_json::Result<Content> + Send + Sync>;
 
 impl Plan {
-    /// The step of this name.
+    /// The step that has this name, or had it.
     pub fn index(&self, step: &str) -> Option<usize> {
-        self.steps.iter().position(|plan| &*plan.name == step)
+        self.steps.iter().position(|plan| plan.is_named(step))
     }
     /// Where replies to this definition's sagas go.
     pub fn reply_topic(&self) -> String {
@@ -144,6 +146,10 @@ impl Plan {
 }
 
 impl StepPlan {
+    /// Whether this is its name, or was.
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        &*self.name == name || self.was.contains(&name)
+    }
     /// Whether it runs in this process.
     pub fn is_local(&self) -> bool {
         matches!(self.kind, StepKind::Local { .. })

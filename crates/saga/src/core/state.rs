@@ -22,6 +22,8 @@ pub struct State {
     pub direction: Direction,
     /// Its steps, as in [`Plan::steps`].
     pub steps: Vec<StepState>,
+    /// By which names it knows its steps: those of the shape that it was started by, which may have others by now.
+    pub names: Arc<[Arc<str>]>,
     /// What it remembers; none before the start.
     pub memory: Option<Memory>,
     /// The hash of the state it was started with: tells two starts of one key apart.
@@ -193,6 +195,7 @@ impl State {
             status: Status::New,
             direction: Direction::Forward,
             steps: vec![StepState::default(); plan.steps.len()],
+            names: plan.steps.iter().map(|step| step.name.clone()).collect(),
             memory: None,
             input_hash: 0,
             digest: plan.digest,
@@ -251,7 +254,7 @@ impl State {
             _ => return None,
         };
         Some(Timer {
-            step: Some((Arc::clone(&plan.name), phase, attempt)),
+            step: Some((Arc::clone(&self.names[index]), phase, attempt)),
             due,
         })
     }
@@ -301,7 +304,7 @@ impl State {
             Phase::Compensate => (step.undo_attempt, step.undo_effect.or(step.effect)),
         };
         Ask {
-            step: Arc::clone(&plan.name),
+            step: Arc::clone(&self.names[index]),
             phase,
             group: plan.group,
             iteration: step.iteration,

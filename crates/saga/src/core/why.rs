@@ -1,5 +1,7 @@
 //! Why a saga is where it is, in one sentence.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -24,7 +26,7 @@ pub fn why(plan: &Plan, state: &State, now: Timestamp) -> Why {
         Status::New => Why::new("not started", "it has no event yet".into(), "nobody"),
         Status::Completed => Why::new("completed", completed(plan, state), "nobody"),
         Status::Compensated { left_behind } => Why::new("compensated", compensated(state, left_behind), "nobody"),
-        Status::Parked(parked) => Why::new("parked", self::parked(plan, state, parked), "you"),
+        Status::Parked(parked) => Why::new("parked", self::parked(state, parked), "you"),
         Status::Running => running(plan, state, now),
     }
 }
@@ -76,12 +78,12 @@ fn names(names: &[String]) -> String {
         .join(" and ")
 }
 
-fn parked(plan: &Plan, state: &State, parked: &Parked) -> String {
+fn parked(state: &State, parked: &Parked) -> String {
     let at = parked.ask.as_ref().map(|ask| &*ask.step);
-    let stuck = |(step, state): (&super::StepPlan, &super::StepState)| {
-        (state.status == StepStatus::UndoStuck && at != Some(&*step.name)).then(|| step.name.to_string())
+    let stuck = |(name, step): (&Arc<str>, &super::StepState)| {
+        (step.status == StepStatus::UndoStuck && at != Some(&**name)).then(|| name.to_string())
     };
-    let also: Vec<_> = plan.steps.iter().zip(&state.steps).filter_map(stuck).collect();
+    let also: Vec<_> = state.names.iter().zip(&state.steps).filter_map(stuck).collect();
     let way = match parked.reason {
         ParkReason::Rejected => "resume it to try again, or skip the step",
         ParkReason::PastRetention => "look after the effect yourself, then skip the step",
@@ -130,7 +132,7 @@ fn running(plan: &Plan, state: &State, now: Timestamp) -> Why {
 
 fn waits_at(plan: &Plan, state: &State, index: usize, now: Timestamp) -> Why {
     let (step, at) = (&plan.steps[index], &state.steps[index]);
-    let name = &step.name;
+    let name = &state.names[index];
     let (phase, attempt) = match at.status {
         StepStatus::Undoing { .. } | StepStatus::UndoUnknown { .. } => (Phase::Compensate, at.undo_attempt),
         _ => (Phase::Forward, at.attempt),

@@ -125,6 +125,14 @@ pub(crate) fn participants<D: 'static>(store: &EventStore<D>, world: &World) -> 
         .with_state(world.clone())
 }
 
+/// The participant of the stock alone, on a store of its own.
+pub(crate) fn stock<D: 'static>(store: &EventStore<D>, world: &World) -> Participant<D> {
+    Participant::new(store)
+        .on(reserve)
+        .undo(release)
+        .with_state(world.clone())
+}
+
 async fn reserve_here(State(world): State<World>, saga: SagaContext, order: Order) -> Answer<u64, String> {
     if order.sku == "gone" {
         return Rejected("out of stock".into());
