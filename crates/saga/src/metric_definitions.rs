@@ -28,6 +28,8 @@ pub const CONFLICTS: &str = "sagamill_saga_conflicts_total";
 pub const BROKEN: &str = "sagamill_saga_broken_total";
 /// Counter: replies that became dead letters because no saga was there for them.
 pub const REPLIES_GIVEN_UP: &str = "sagamill_saga_replies_given_up_total";
+/// Counter: replies that were handed back because this process does not know their saga's definition, and another may.
+pub const REPLIES_LEFT: &str = "sagamill_saga_replies_left_total";
 /// Counter: commands answered by participants of this process. Labels `command`, `phase`, `outcome` (`done`, `rejected`,
 /// `expired`, `failed`).
 pub const COMMANDS_ANSWERED: &str = "sagamill_saga_commands_answered_total";
@@ -76,6 +78,11 @@ pub(crate) fn decided(plan: &Plan, next: &State, event: &SagaEvent) {
     }
 }
 
+/// A saga was parked by a process that does not know its definition.
+pub(crate) fn parked(definition: &str) {
+    counter!(FINISHED, "definition" => definition.to_owned(), "outcome" => "parked").increment(1);
+}
+
 pub(crate) fn noops(plan: &Plan, noops: &[(usize, NoOp)]) {
     for (_, noop) in noops {
         let reason = match noop {
@@ -99,6 +106,10 @@ pub(crate) fn broken(stream: &str, error: &str) {
 
 pub(crate) fn reply_given_up() {
     counter!(REPLIES_GIVEN_UP).increment(1);
+}
+
+pub(crate) fn reply_left() {
+    counter!(REPLIES_LEFT).increment(1);
 }
 
 pub(crate) fn local_step(definition: &str, ask: &Ask, reported: &Reported, took: SignedDuration) {

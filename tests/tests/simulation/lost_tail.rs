@@ -1,7 +1,7 @@
 //! A log that lost its tail, by a failover to a lagging replica or a restored backup: noticed by whoever had read further,
 //! and gone on from only when an operator says so.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -75,7 +75,14 @@ async fn play(seed: u64) -> bool {
 
 /// The operator's verb, and then a saga that ends as if nothing had been.
 async fn go_on(site: &Site, store: &EventStore) {
-    for subscription in ["relay", "saga-work"] {
+    let subscriptions: BTreeSet<String> = store
+        .checkpoints()
+        .await
+        .expect("the log answers")
+        .into_iter()
+        .map(|checkpoint| checkpoint.name)
+        .collect();
+    for subscription in &subscriptions {
         store.rewind(subscription).await.expect("the log answers");
     }
     let mut coordinator = Node::start(Kind::Coordinator, site);

@@ -11,6 +11,7 @@ use sagamill_eventstore::{Append, Batch, Error as LogError, EventStore, Expected
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::cache::{Cache, Live};
+use super::members::Members;
 use super::queue::Queue;
 use super::waiters::Waiters;
 use super::work::Worker;
@@ -34,8 +35,9 @@ pub(crate) struct Host {
     pub(crate) cache: Cache,
     pub(crate) queue: Queue,
     pub(crate) waiters: Waiters,
-    /// There while the coordinator runs in this process.
-    worker: Mutex<Option<Arc<Worker>>>,
+    pub(crate) members: Members,
+    /// One for each shape whose sagas go on here, while the coordinator runs in this process.
+    workers: Mutex<Arc<[Arc<Worker>]>>,
 }
 
 /// Definitions by name and version.
@@ -66,7 +68,8 @@ impl Host {
             cache: Cache::default(),
             queue: Queue::default(),
             waiters: Waiters::default(),
-            worker: Mutex::default(),
+            members: Members::default(),
+            workers: Mutex::default(),
         })
     }
 
@@ -84,15 +87,27 @@ impl Host {
     pub(crate) fn plan(&self, definition: &str, version: u32) -> Option<Arc<Plan>> {
         lock(&self.plans).get(&(definition.into(), version)).cloned()
     }
-    pub(crate) fn worker(&self) -> Option<Arc<Worker>> {
-        lock(&self.worker).clone()
+    fn workers(&self) -> Arc<[Arc<Worker>]> {
+        lock(&self.workers).clone()
     }
-    pub(crate) fn set_worker(&self, worker: Option<Arc<Worker>>) {
-        *lock(&self.worker) = worker;
+    pub(crate) fn set_workers(&self, workers: Arc<[Arc<Worker>]>) {
+        *lock(&self.workers) = workers;
+    }
+    /// Begins what a saga wants of this process, and remembers when to look again.
+    pub(crate) fn look(self: &Arc<Self>, stream: &Arc<str>, live: &Arc<Live>) {
+        for worker in &*self.workers() {
+            worker.look(self, stream, live);
+        }
+    }
+    /// A saga could not be looked at.
+    pub(crate) fn give_up(&self, stream: &Arc<str>, error: Option<&Error>) {
+        for worker in &*self.workers() {
+            worker.give_up(self, stream, error);
+        }
     }
 
     /// The saga as this process knows it, where that is at least of this version; else as the log has it.
-    pub(crate) async fn look(&self, stream: &Arc<str>, at_least: i64) -> Result<(Arc<Live>, Origin)> {
+    pub(crate) async fn find(&self, stream: &Arc<str>, at_least: i64) -> Result<(Arc<Live>, Origin)> {
         match self.cache.get(stream).filter(|live| live.state.version >= at_least) {
             Some(live) => Ok((live, Origin::Cache)),
             None => Ok((self.reload(stream).await?, Origin::Log)),
@@ -136,7 +151,7 @@ impl Host {
         inputs: impl Fn(&Live) -> Vec<Input>,
     ) -> Result<Outcome> {
         for conflicts in 1.. {
-            let (live, origin) = self.look(stream, at_least).await?;
+            let (live, origin) = self.find(stream, at_least).await?;
             let decision =
                 react(&live.plan, &live.state, &inputs(&live)).map_err(|source| undecidable(stream, source))?;
             if decision.events.is_empty() {
@@ -197,9 +212,7 @@ impl Host {
         if live.state.is_ended() || matches!(live.state.status, Status::Parked(_)) {
             self.waiters.wake(stream);
         }
-        if let Some(worker) = self.worker() {
-            worker.look(self, stream, &live);
-        }
+        self.look(stream, &live);
         Outcome {
             live,
             noops: decision.noops,
@@ -301,7 +314,7 @@ pub(crate) fn unborn(plan: &Arc<Plan>, key: &str) -> Live {
     }
 }
 
-fn unloadable(stream: &str, source: LoadError) -> Error {
+pub(crate) fn unloadable(stream: &str, source: LoadError) -> Error {
     Error::Unloadable {
         stream: stream.to_owned(),
         source,

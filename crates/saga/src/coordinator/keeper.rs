@@ -9,19 +9,27 @@ use tokio_util::sync::CancellationToken;
 use super::host::Host;
 use super::queue::Item;
 use super::watch::{FAR, Row, later};
-use super::work::Worker;
+use super::work::{Shape, Worker};
 use crate::{Result, wire};
 
-/// The name of the subscription: that of its checkpoints and timers.
-const SUBSCRIPTION: &str = "saga-work";
-/// How many parts the work of a log's sagas has, for ever.
+/// How many parts the work of a shape's sagas has, for ever.
 const SHARDS: u16 = 64;
 /// Most events that are handed out and not done: about the number of sagas that run at the same time in one process.
 const IN_FLIGHT_MAX: usize = 16_384;
 
-/// Opens the subscription to what sagas want done.
-pub(crate) async fn open(host: &Host, lease: Duration) -> Result<Feed> {
-    let subscription = host.store.subscribe(SUBSCRIPTION).category(wire::CATEGORY).lease(lease);
+/// The name of the subscription to what the sagas of a shape want done: that of its checkpoints and timers. Each shape has
+/// its own, so that its sagas' shards are shared among those who know it, and nobody else has them.
+fn subscription(of: &Shape) -> String {
+    format!("saga-work/{}.v{}/{:016x}", of.definition, of.version, of.digest)
+}
+
+/// Opens the subscription to what the sagas of a shape want done.
+pub(crate) async fn open(host: &Host, of: &Shape, lease: Duration) -> Result<Feed> {
+    let subscription = host
+        .store
+        .subscribe(subscription(of))
+        .category(wire::CATEGORY)
+        .lease(lease);
     Ok(subscription
         .shards(SHARDS, ShardBy::Stream)
         .max_in_flight(IN_FLIGHT_MAX)
@@ -63,6 +71,7 @@ pub(crate) async fn keep(
 
 async fn take(host: &Arc<Host>, worker: &Arc<Worker>, signal: Signal) {
     match signal {
+        Signal::Event { shard, event } if !worker.takes(&event) => worker.progress.done(shard, event.position),
         Signal::Event { shard, event } => {
             let stream: Arc<str> = event.stream.as_str().into();
             worker.noted(host, &stream, shard, event.position, event.version.0);

@@ -2,7 +2,9 @@
 
 mod cache;
 mod host;
+mod janitor;
 mod keeper;
+mod members;
 mod queue;
 mod reply;
 mod sagas;
@@ -12,6 +14,7 @@ mod work;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use futures_util::future;
 use sagamill_bus::{Bus, Subscribe};
 use sagamill_eventstore::{AnyDatabase, Database, EventStore, Relay};
 use tokio::task::JoinSet;
@@ -24,7 +27,8 @@ use crate::core::{Plan, StepKind};
 use crate::local::States;
 use crate::{Definition, Error, Result, serve, step::Data};
 use host::Host;
-use work::Worker;
+use members::Membership;
+use work::{Shape, Tools, Worker};
 
 const POINTS: KillPoints = KillPoints {
     effect: ["local.effect.before", "local.effect.after"],
@@ -35,6 +39,8 @@ const POINTS: KillPoints = KillPoints {
 const REPLIES_MAX: usize = 256;
 /// How long a process may be silent, where it is not said.
 const LEASE: Duration = Duration::from_secs(10);
+/// How long no live process may know a saga's definition, where it is not said.
+const GRACE: Duration = Duration::from_mins(10);
 /// How long a stop waits for what is being done.
 const DRAIN: Duration = Duration::from_secs(30);
 
@@ -45,6 +51,7 @@ pub struct Coordinator<D = AnyDatabase> {
     bus: Option<Bus>,
     states: States,
     lease: Duration,
+    grace: Duration,
 }
 
 impl<D> Clone for Coordinator<D> {
@@ -55,6 +62,7 @@ impl<D> Clone for Coordinator<D> {
             bus,
             states,
             lease,
+            grace,
         } = self;
         Self {
             store: store.clone(),
@@ -62,6 +70,7 @@ impl<D> Clone for Coordinator<D> {
             bus: bus.clone(),
             states: states.clone(),
             lease: *lease,
+            grace: *grace,
         }
     }
 }
@@ -103,6 +112,7 @@ impl<D: 'static> Coordinator<D> {
             bus: None,
             states,
             lease: LEASE,
+            grace: GRACE,
         }
     }
     /// The way to participants. Without it, commands stay in this process; with it, local steps are shared by all replicas.
@@ -114,6 +124,12 @@ impl<D: 'static> Coordinator<D> {
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
         Self { lease, ..self }
+    }
+    /// How long no live process may know the definition by which a saga was started before the saga is parked; 10 minutes by
+    /// default. It goes on by itself when a process runs that has registered it.
+    #[must_use]
+    pub fn park_unknown_after(self, grace: Duration) -> Self {
+        Self { grace, ..self }
     }
     /// State for local steps, found by its type.
     #[must_use]
@@ -168,6 +184,7 @@ impl<D: 'static> Coordinator<D> {
             bus,
             states,
             lease,
+            grace,
         } = self;
         let plans = host.plans();
         if bus.is_none() {
@@ -178,9 +195,15 @@ impl<D: 'static> Coordinator<D> {
             gate.migrate().await?;
         }
         let _run = Run::begin(&host);
-        let mut feed = keeper::open(&host, lease).await?;
-        let worker = Worker::new(feed.progress(), gate, states);
-        host.set_worker(Some(worker.clone()));
+        let membership = Membership::begin(&host.store, &host.members, &plans, lease, grace).await?;
+        let tools = Tools::new(gate, states);
+        let mut crew = Vec::new();
+        for of in plans.iter().flat_map(|plan| Shape::all(plan)) {
+            let feed = keeper::open(&host, &of, lease).await?;
+            crew.push((Worker::new(of, feed.progress(), tools.clone()), feed));
+        }
+        let mut started = janitor::open(&host, lease).await?;
+        host.set_workers(crew.iter().map(|(worker, _)| worker.clone()).collect());
         let (stop, settled) = (CancellationToken::new(), CancellationToken::new());
         let (mut takers, mut beside) = (JoinSet::new(), JoinSet::new());
         if let Some(bus) = &bus {
@@ -192,21 +215,33 @@ impl<D: 'static> Coordinator<D> {
             beside.spawn(async move { relay.run(stop.cancelled_owned()).await.map_err(Error::from) });
         }
         let ended = {
-            let keep = keeper::keep(&host, &worker, &mut feed, &stop);
+            let keep = crew
+                .iter_mut()
+                .map(|(worker, feed)| keeper::keep(&host, worker, feed, &stop));
+            let keep = future::try_join3(
+                future::try_join_all(keep),
+                membership.keep(&host.members, &stop),
+                janitor::keep(&host, &mut started, lease, grace, &stop),
+            );
             tokio::select! {
                 biased;
                 ended = serve::until(shutdown, &mut takers, &mut beside) => ended,
-                kept = keep => kept,
+                kept = keep => kept.map(drop),
             }
         };
         stop.cancel();
         // No step is begun any more; those that run end.
-        host.set_worker(None);
+        host.set_workers(Arc::default());
         let ended = ended.and(serve::join(&mut takers).await);
         host.queue.drain(DRAIN).await;
         settled.cancel();
         let ended = ended.and(serve::join(&mut beside).await);
-        ended.and(feed.close().await.map_err(Error::from))
+        let mut ended = ended;
+        for feed in crew.into_iter().map(|(_, feed)| feed).chain([started]) {
+            ended = ended.and(feed.close().await.map_err(Error::from));
+        }
+        // What only this process knew is missed from now on.
+        ended.and(membership.end().await)
     }
 }
 
@@ -221,7 +256,7 @@ impl Run {
 }
 impl Drop for Run {
     fn drop(&mut self) {
-        self.0.set_worker(None);
+        self.0.set_workers(Arc::default());
         self.0.queue.abort();
     }
 }

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::cache::Live;
-use super::host::{Host, Outcome};
+use super::host::{Host, Outcome, ordinal};
+use super::members::Needs;
 use super::work::Begun;
 use crate::core::{Input, InputKind, Phase, State};
 use crate::{Error, Result, chain, metric_definitions as metric, serve};
@@ -43,6 +44,8 @@ pub(crate) enum Settled {
     Decided,
     /// The log has no such saga.
     NoSuchSaga,
+    /// This process does not know how to go on with the saga, another may: one that lives, or one that is about to.
+    NotHere(String),
     /// This process cannot decide it now.
     NotNow(String),
 }
@@ -144,38 +147,37 @@ impl Drop for Turns<'_> {
     fn drop(&mut self) {
         if !self.done {
             self.host.queue.lock().remove(self.stream);
-            if let Some(worker) = self.host.worker() {
-                worker.give_up(self.host, self.stream, None);
-            }
+            self.host.give_up(self.stream, None);
         }
     }
 }
 
 async fn turn(host: &Arc<Host>, stream: &Arc<str>, items: Vec<Item>) {
     let decided = decide(host, stream, &items).await;
-    if let Some(worker) = host.worker() {
-        match &decided {
-            // What was appended has been looked at already.
-            Ok(outcome) if outcome.appended => {}
-            Ok(outcome) => worker.look(host, stream, &outcome.live),
-            Err(error) => worker.give_up(host, stream, Some(error)),
-        }
+    match &decided {
+        // What was appended has been looked at already.
+        Ok(outcome) if outcome.appended => {}
+        Ok(outcome) => host.look(stream, &outcome.live),
+        Err(error) => host.give_up(stream, Some(error)),
     }
     for item in items {
         if let Item::Reply { settled, .. } = item {
             // Nobody may wait any more: the delivery was dropped then, and comes again.
-            let _ = settled.send(settle(decided.as_ref().err()));
+            let _ = settled.send(settle(host, decided.as_ref().err()));
         }
     }
 }
 
-fn settle(error: Option<&Error>) -> Settled {
+fn settle(host: &Host, error: Option<&Error>) -> Settled {
     match error {
         None => Settled::Decided,
         Some(Error::NotFound { .. }) => Settled::NoSuchSaga,
         // It is parked, and asks again when somebody has repaired it.
         Some(error) if is_broken(error) => Settled::Decided,
-        Some(error) => Settled::NotNow(chain(error)),
+        Some(error) => match Needs::of(error) {
+            Some(needs) if !host.members.have_missed(&needs, host.store.now()) => Settled::NotHere(chain(error)),
+            _ => Settled::NotNow(chain(error)),
+        },
     }
 }
 
@@ -238,7 +240,7 @@ async fn once(host: &Arc<Host>, stream: &Arc<str>, items: &[Item]) -> Result<Out
     };
     if !items.iter().any(|item| item.input().is_some()) {
         // Nothing but a look: where nothing is due, there is nothing to decide, and no need to be certain of it.
-        let (live, _) = host.look(stream, at_least).await?;
+        let (live, _) = host.find(stream, at_least).await?;
         if inputs(&live).is_empty() {
             return Ok(Outcome {
                 live,
@@ -275,7 +277,13 @@ fn due(host: &Host, state: &State, live: &Live) -> Vec<Input> {
         };
         Input { cause, now, kind }
     };
-    timers.map(input).collect()
+    // Whoever can ask knows it.
+    let known = state.waits_for_its_definition().then(|| Input {
+        cause: MessageId::derived(state.identity.instance, "known", ordinal(state.version)).0,
+        now,
+        kind: InputKind::DefinitionKnown,
+    });
+    timers.map(input).chain(known).collect()
 }
 
 /// The cause of what a local step has come to: the same for each process that runs it.

@@ -15,6 +15,8 @@ use crate::{metric_definitions as metric, wire};
 /// How long a reply waits for its saga to appear, or for a process that knows it: this many times so long.
 const HAND_BACKS_MAX: u32 = 60;
 const HAND_BACK: Duration = Duration::from_secs(5);
+/// The shortest pause before another process is to have it, doubled from time to time.
+const HAND_OVER: Duration = Duration::from_millis(25);
 
 /// Takes one reply: decides it together with what else waits for its saga, and settles it.
 pub(crate) async fn take(host: Arc<Host>, plan: Arc<Plan>, delivery: Delivery) {
@@ -42,6 +44,13 @@ fn settlement(settled: Settled, attempt: u32) -> Settlement {
     let reason = match settled {
         Settled::Decided => return Settlement::Ack,
         Settled::NoSuchSaga => "the log has no such saga".to_owned(),
+        // It is no attempt: whoever can take it is there, or has time left to come.
+        Settled::NotHere(why) => {
+            let after = (HAND_OVER * 2_u32.pow(attempt.min(10))).min(HAND_BACK);
+            tracing::debug!(why, ?after, "a reply is left to a process that knows its saga");
+            metric::reply_left();
+            return Settlement::Retry { after: Some(after) };
+        }
         Settled::NotNow(why) => why,
     };
     if attempt < HAND_BACKS_MAX {

@@ -104,7 +104,7 @@ impl<S: Data, D: 'static> Sagas<S, D> {
     /// [`Error::NotFound`]; what the log says.
     pub async fn get(&self, key: impl ToString) -> Result<Instance<S>> {
         let (key, stream) = self.name(&key.to_string())?;
-        match self.host.look(&stream, 0).await {
+        match self.host.find(&stream, 0).await {
             Err(Error::NotFound { .. }) => Err(Error::NotFound { key: key.to_string() }),
             looked => looked.map(|_| self.instance(stream)),
         }

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use sagamill_bus::{BoxError, ErrorClass, MessageId};
-use sagamill_eventstore::{Position, Progress};
+use sagamill_eventstore::{Position, Progress, Recorded};
 use tokio::sync::{Notify, Semaphore};
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -18,24 +18,62 @@ use super::host::Host;
 use super::queue::{Item, is_broken, local_cause};
 use super::watch::{FAR, Wants, Watches, later};
 use crate::barrier::{Answered, Ask, Called, Effect, Gate, Given, Slot, Verdict};
-use crate::core::{Input, InputKind, LocalWork, Phase, Reported, StepKind, UndoPlan};
+use crate::core::{Input, InputKind, LoadError, LocalWork, Phase, Plan, Reported, StepKind, UndoPlan, digest_of};
 use crate::local::{LocalEffect, States};
 use crate::step::LocalRun;
-use crate::{Error, chain, metric_definitions as metric};
+use crate::{Error, chain, metric_definitions as metric, wire};
 
 /// Most local steps that run at the same time.
 const LOCAL_MAX: usize = 256;
 
-/// The part of a coordinator that does what its shards ask for.
+/// The part of a coordinator that does what its shards of one shape's sagas ask for.
 pub(crate) struct Worker {
+    of: Shape,
+    /// As events say it.
+    version: String,
     pub(super) progress: Progress,
     watches: Mutex<Watches>,
     /// Something is due earlier than was known.
     pub(super) sooner: Notify,
     running: Running,
-    permits: Semaphore,
+    tools: Tools,
+}
+
+/// A definition in one shape: that by which its sagas were started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(super) definition: Arc<str>,
+    pub(super) version: u32,
+    pub(super) digest: u64,
+}
+
+impl Shape {
+    /// Each shape whose sagas go on by a definition.
+    pub(crate) fn all(plan: &Plan) -> impl Iterator<Item = Self> {
+        plan.digests().map(|digest| Self {
+            definition: plan.name.clone(),
+            version: plan.version,
+            digest,
+        })
+    }
+}
+
+/// What all workers of a coordinator share.
+#[derive(Clone)]
+pub(crate) struct Tools {
+    permits: Arc<Semaphore>,
     gate: Arc<Gate>,
     states: States,
+}
+
+impl Tools {
+    pub(crate) fn new(gate: Arc<Gate>, states: States) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(LOCAL_MAX)),
+            gate,
+            states,
+        }
+    }
 }
 
 /// The local steps that run now, each with its attempt.
@@ -57,16 +95,28 @@ impl Drop for Begun {
 }
 
 impl Worker {
-    pub(crate) fn new(progress: Progress, gate: Arc<Gate>, states: States) -> Arc<Self> {
+    pub(crate) fn new(of: Shape, progress: Progress, tools: Tools) -> Arc<Self> {
         Arc::new(Self {
+            version: of.version.to_string(),
+            of,
             progress,
             watches: Mutex::default(),
             sooner: Notify::new(),
             running: Running::default(),
-            permits: Semaphore::new(LOCAL_MAX),
-            gate,
-            states,
+            tools,
         })
+    }
+    /// Whether an event is of one of its sagas, as far as the event says; what says nothing has to be looked at.
+    pub(super) fn takes(&self, event: &Recorded) -> bool {
+        let headers = &event.headers;
+        let is = |header: &str, value: &str| headers.get(header).is_none_or(|found| found == value);
+        is(wire::DEFINITION, &self.of.definition)
+            && is(wire::DEFINITION_VERSION, &self.version)
+            && digest_of(headers).is_none_or(|digest| digest == self.of.digest)
+    }
+    fn is_of(&self, live: &Live) -> bool {
+        let state = &live.state;
+        state.digest == self.of.digest && live.plan.name == self.of.definition && live.plan.version == self.of.version
     }
     pub(super) fn watches(&self) -> MutexGuard<'_, Watches> {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
@@ -98,6 +148,10 @@ impl Worker {
         if !self.progress.holds(shard) {
             return;
         }
+        if !self.is_of(live) {
+            // Its event did not say so: another worker has it.
+            return self.let_go(stream, shard);
+        }
         let now = host.store.now();
         let (mut soonest, mut runs) = (None, false);
         for work in live.state.local_work(&live.plan) {
@@ -117,6 +171,11 @@ impl Worker {
                 later(now, Duration::from_secs(1))
             };
             soonest = Some(soonest.map_or(due, |known| known.min(due)));
+        }
+        if live.state.waits_for_its_definition() {
+            // It is known here: told once more where that could not be appended just now.
+            let again = later(now, Duration::from_secs(1));
+            soonest = Some(soonest.map_or(again, |known| known.min(again)));
         }
         let far = |at| (!runs && at > later(now, FAR)).then_some(now);
         let wants = match soonest {
@@ -138,13 +197,19 @@ impl Worker {
     /// at again later.
     pub(crate) fn give_up(&self, host: &Host, stream: &Arc<str>, error: Option<&Error>) {
         let shard = self.progress.shard_of(stream);
-        if !self.progress.holds(shard) {
+        if !self.progress.holds(shard) || !self.watches().is_watched(stream) {
             return;
         }
         let now = host.store.now();
         let wants = match error {
             Some(Error::NotFound { .. }) => Wants::Nothing,
             Some(error) if is_broken(error) => Wants::Nothing,
+            // Whoever has its shape has a worker for it.
+            Some(Error::UnknownDefinition { .. }) => Wants::Nothing,
+            Some(Error::Unloadable {
+                source: LoadError::DigestChanged { .. },
+                ..
+            }) => Wants::Nothing,
             Some(_) => Wants::Look {
                 at: later(now, 2 * FAR),
                 far_since: Some(now),
@@ -156,6 +221,10 @@ impl Worker {
         };
         self.watches().set(&self.progress, stream, shard, None, wants);
         self.sooner.notify_one();
+    }
+
+    fn let_go(&self, stream: &Arc<str>, shard: u16) {
+        self.watches().set(&self.progress, stream, shard, None, Wants::Nothing);
     }
 
     fn begin(self: &Arc<Self>, host: &Arc<Host>, stream: &Arc<str>, shard: u16, live: &Arc<Live>, work: LocalWork) {
@@ -178,6 +247,7 @@ impl Worker {
         );
         let run = async move {
             let permit = worker
+                .tools
                 .permits
                 .acquire()
                 .await
@@ -261,10 +331,11 @@ impl Worker {
             });
         }
         match work.ask.phase {
-            Phase::Forward => self.gate.pass(&ask, Some(&run), None).await,
+            Phase::Forward => self.tools.gate.pass(&ask, Some(&run), None).await,
             Phase::Compensate if has_row => {
                 let action = action(live, work).map(|action| self.effect(action));
-                self.gate
+                self.tools
+                    .gate
                     .pass(&ask, action.as_ref().map(|action| action as &dyn Effect), Some(&run))
                     .await
             }
@@ -278,14 +349,14 @@ impl Worker {
                     command: reply,
                     ..ask
                 };
-                self.gate.pass(&undo, Some(&run), None).await
+                self.tools.gate.pass(&undo, Some(&run), None).await
             }
         }
     }
     fn effect(&self, function: &Arc<dyn LocalRun>) -> LocalEffect {
         LocalEffect {
             function: function.clone(),
-            states: self.states.clone(),
+            states: self.tools.states.clone(),
         }
     }
 }

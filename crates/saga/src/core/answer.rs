@@ -187,10 +187,7 @@ impl Decider<'_> {
         if (0..self.state.steps.len()).any(|index| self.is_stuck(index)) {
             return Ok(());
         }
-        let by = By {
-            actor: "sagamill".to_owned(),
-            reason: "what it waited for has been answered".to_owned(),
-        };
+        let by = By::system("what it waited for has been answered");
         self.emit(Fact::Resumed { by })
     }
 

@@ -117,6 +117,16 @@ pub struct By {
     pub reason: String,
 }
 
+impl By {
+    /// The library itself, where nobody asked for it.
+    pub(crate) fn system(reason: &str) -> Self {
+        Self {
+            actor: "sagamill".to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
 /// What follows a step that did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

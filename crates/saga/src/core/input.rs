@@ -74,6 +74,8 @@ pub enum InputKind {
         /// The version of the stream that he saw, if he names one.
         seen: Option<i64>,
     },
+    /// A process that knows its definition looks at it: go on where it is parked because none did.
+    DefinitionKnown,
     /// Park it.
     Park {
         /// What kind of reason.

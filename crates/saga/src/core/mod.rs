@@ -16,6 +16,7 @@ mod event;
 mod history;
 mod input;
 mod memory;
+mod orphan;
 mod plan;
 mod react;
 mod state;
@@ -27,6 +28,7 @@ mod verb;
 mod why;
 
 pub use apply::{LoadError, apply, load, load_unverified};
+pub(crate) use codec::digest_of;
 pub use codec::{CORE_REV, DecodeError, Entry, header};
 pub(crate) use digest::SHAPES_MAX;
 pub use event::{
@@ -35,6 +37,7 @@ pub use event::{
 pub use history::{AttemptHistory, History, StepHistory, UndoHistory};
 pub use input::{Input, InputKind, Reported};
 pub use memory::Memory;
+pub(crate) use orphan::Orphan;
 pub use plan::{AskFn, InDoubt, Plan, Stage, StepKind, StepPlan, UndoFn, UndoPlan};
 pub use react::{Decided, Decision, NoOp, ReactError, react};
 pub use state::{Direction, LocalWork, State, Status, StepState, StepStatus, Timer};

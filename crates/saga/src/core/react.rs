@@ -80,7 +80,7 @@ impl Decision {
     pub fn encode(&self, process: &str) -> Vec<NewEvent> {
         self.events
             .iter()
-            .map(|decided| super::codec::encode(&self.next.identity, decided, process))
+            .map(|decided| super::codec::encode(&self.next.identity, self.next.digest, decided, process))
             .collect()
     }
 }
@@ -117,7 +117,7 @@ pub fn react(plan: &Plan, state: &State, inputs: &[Input]) -> Result<Decision, R
     })
 }
 
-fn millis(time: Timestamp) -> Timestamp {
+pub(super) fn millis(time: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
 }
 
@@ -183,6 +183,7 @@ impl Decider<'_> {
                 by,
                 seen,
             } => self.skip(step, *phase, reply, by, *seen),
+            InputKind::DefinitionKnown => self.definition_known(),
             InputKind::Park { reason, text } => match self.state.status {
                 Status::Parked(_) => Err(NoOp::AlreadyParked.into()),
                 _ => Ok(self.emit(Fact::Parked(Parked {

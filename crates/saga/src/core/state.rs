@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Ask, Content, Identity, Memory, Parked, Phase, Plan, StepKind, UndoPlan};
+use super::{Ask, Content, Identity, Memory, ParkReason, Parked, Phase, Plan, StepKind, UndoPlan};
 use crate::step::LocalRun;
 
 /// Where a saga is.
@@ -213,6 +213,10 @@ impl State {
     /// Whether it goes on by itself.
     pub fn is_running(&self) -> bool {
         self.status == Status::Running
+    }
+    /// Whether it is parked for no other reason than that nobody knew its definition.
+    pub(crate) fn waits_for_its_definition(&self) -> bool {
+        matches!(&self.status, Status::Parked(parked) if parked.reason == ParkReason::UnknownDefinition)
     }
     /// Whether it goes back.
     pub fn is_unwinding(&self) -> bool {

@@ -66,6 +66,15 @@ impl Decider<'_> {
         Ok(())
     }
 
+    /// Its timers are due as they were: what was asked is not asked again for this.
+    pub(super) fn definition_known(&mut self) -> Result<(), Stop> {
+        if !self.state.waits_for_its_definition() {
+            return Err(NoOp::NothingToResume.into());
+        }
+        let by = By::system("a process that knows its definition is there again");
+        Ok(self.emit(Fact::Resumed { by })?)
+    }
+
     pub(super) fn skip(
         &mut self,
         step: &str,

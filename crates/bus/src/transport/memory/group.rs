@@ -161,6 +161,12 @@ impl Group {
             state.queue.promote(Instant::now());
         }
         if may_take && state.queue.ready() > 0 {
+            if state.roster.another_waits(member) && state.queue.was_had_by(member) {
+                // What one member could not do, perhaps another one can. It comes first; if it does not come, this one does.
+                state.roster.wake_idle(&mut wake);
+                wake.last(cx.waker());
+                return Found::Nothing(None);
+            }
             let delivery = self.deliver(state, member, &mut wake);
             drop(guard);
             self.unreserve();

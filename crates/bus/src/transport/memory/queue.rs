@@ -22,6 +22,8 @@ pub(super) struct Entry {
     pub(super) attempts: u32,
     /// It stands at the head of its key's lane, wherever it is now.
     pub(super) holds_key: bool,
+    /// The member that had it last and did not settle it for good: another one that waits goes first.
+    pub(super) had_by: Option<usize>,
     /// A duplicate made by a fault: holds no key, confirms nothing, is not retried.
     pub(super) copy: bool,
     pub(super) confirm: Option<Arc<Confirm>>,
@@ -38,6 +40,7 @@ impl Entry {
             sequence,
             attempts: 0,
             holds_key: false,
+            had_by: None,
             copy: false,
             confirm: None,
             history: Vec::new(),
@@ -125,6 +128,11 @@ impl Queue {
     /// How many could be delivered now.
     pub(super) fn ready(&self) -> usize {
         self.ready.len()
+    }
+    /// Whether the next to be delivered was this member's already. Says so once: after that whoever comes gets it.
+    pub(super) fn was_had_by(&mut self, member: usize) -> bool {
+        let next = self.ready.front_mut().filter(|entry| entry.had_by == Some(member));
+        next.is_some_and(|entry| entry.had_by.take().is_some())
     }
     pub(super) fn take(&mut self, index: usize) -> Option<Entry> {
         if index == 0 {

@@ -45,6 +45,13 @@ pub(super) enum Readiness {
 #[derive(Default)]
 pub(super) struct Wake(Vec<Waker>);
 
+impl Wake {
+    /// Wakes this one too, after the others.
+    pub(super) fn last(&mut self, waker: &Waker) {
+        self.0.push(waker.clone());
+    }
+}
+
 impl Drop for Wake {
     fn drop(&mut self) {
         self.0.drain(..).for_each(Waker::wake);
@@ -115,6 +122,10 @@ impl Roster {
             self.idle.push(member);
         }
     }
+    /// Whether another member waits for a message.
+    pub(super) fn another_waits(&self, member: usize) -> bool {
+        self.idle.iter().any(|&idle| idle != member)
+    }
     /// Wakes all members that wait for a message: one of them may be busy elsewhere and never look.
     pub(super) fn wake_idle(&mut self, wake: &mut Wake) {
         for member in self.idle.drain(..) {
@@ -146,7 +157,8 @@ impl Roster {
             .get(slot)?
             .as_ref()
             .filter(|flight| flight.delivery == delivery)?;
-        let flight = self.free_slot(slot)?;
+        let mut flight = self.free_slot(slot)?;
+        flight.entry.had_by = Some(flight.member);
         let mut ended = true;
         if let Some(member) = self.members[flight.member].as_mut() {
             if member.in_flight >= member.max_in_flight {

@@ -374,6 +374,44 @@ async fn a_busy_member_does_not_keep_a_message_from_an_idle_one() {
 }
 
 /// Publishes 200 messages over 8 keys with every fault on; gives what came first, in order, and all that came.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_given_back_goes_to_another_member_that_waits() {
+    let broker = Memory::new();
+    let (one, two) = (broker.connect(), broker.connect());
+    let (mut first, mut second) = (subscribe(&one, "workers").await, subscribe(&two, "workers").await);
+    publish(&one, [Message::new("job").key("a")]).await.unwrap();
+    let second = tokio::spawn(async move {
+        let delivery = next(&mut second).await;
+        assert!(delivery.attempt > 1);
+        delivery.ack().await.unwrap();
+    });
+    // The one that comes first has no use for it, however often it gets it.
+    for attempt in 1.. {
+        let delivery = match tokio::time::timeout(Duration::from_secs(60), first.next()).await {
+            Ok(delivery) => delivery.unwrap().unwrap(),
+            Err(_) => break,
+        };
+        assert!(attempt < 3, "the other one never gets it");
+        delivery.retry(Some(Duration::from_secs(1))).await.unwrap();
+    }
+    second.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_given_back_waits_for_no_member_that_does_not_come() {
+    let broker = Memory::new();
+    let (one, two) = (broker.connect(), broker.connect());
+    let (mut first, mut second) = (subscribe(&one, "workers").await, subscribe(&two, "workers").await);
+    // It has looked once, and does not look again.
+    assert!(nothing(&mut second).await);
+    publish(&one, [Message::new("job").key("a")]).await.unwrap();
+    for attempt in 1..5 {
+        let delivery = next(&mut first).await;
+        assert_eq!(delivery.attempt, attempt);
+        delivery.retry(Some(Duration::from_secs(1))).await.unwrap();
+    }
+}
+
 async fn with_faults(seed: u64) -> (Vec<String>, Vec<String>) {
     let memory = Memory::new();
     memory.inject(

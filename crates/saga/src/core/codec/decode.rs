@@ -91,6 +91,11 @@ impl Ask {
     }
 }
 
+/// The digest of the definition that an event's saga was started by.
+pub(crate) fn digest_of(headers: &Headers) -> Option<u64> {
+    u64::from_str_radix(headers.get(header::DIGEST)?, 16).ok()
+}
+
 /// Reads the parts of one event.
 struct Reader<'a> {
     name: &'a str,

@@ -12,7 +12,7 @@ use crate::{
     wire,
 };
 
-pub(in crate::core) fn encode(identity: &Identity, decided: &Decided, process: &str) -> NewEvent {
+pub(in crate::core) fn encode(identity: &Identity, digest: u64, decided: &Decided, process: &str) -> NewEvent {
     let event = &decided.event;
     let mut new = NewEvent::new(event.fact.name(), Bytes::new());
     new.id = MessageId::derived(decided.cause, &identity.stream(), decided.ordinal).0;
@@ -23,6 +23,7 @@ pub(in crate::core) fn encode(identity: &Identity, decided: &Decided, process: &
     headers.set(wire::DEFINITION, &*identity.definition);
     headers.set(wire::DEFINITION_VERSION, identity.version.to_string());
     headers.set(wire::KEY, &*identity.key);
+    headers.set(header::DIGEST, format!("{digest:016x}"));
     headers.set(header::CORE, CORE_REV.to_string());
     headers.set(header::TIME, event.at.to_string());
     headers.set(header::PROCESS, process);
@@ -52,13 +53,7 @@ fn set_ask(headers: &mut Headers, ask: &Ask) {
 fn set_fact(new: &mut NewEvent, identity: &Identity, fact: &Fact) {
     let headers = &mut new.headers;
     new.payload = match fact {
-        Fact::Started {
-            input,
-            digest,
-            deadline,
-            ..
-        } => {
-            headers.set(header::DIGEST, format!("{digest:016x}"));
+        Fact::Started { input, deadline, .. } => {
             set_time(headers, header::DEADLINE, *deadline);
             input.clone()
         }

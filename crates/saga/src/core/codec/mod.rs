@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{Ask, By, Finish, Identity, Phase, SagaEvent};
 
+pub(crate) use decode::digest_of;
 pub(super) use encode::encode;
 
 /// Counts up with each change of the vocabulary that an older library would fold wrongly.
@@ -26,7 +27,7 @@ pub mod header {
     pub const PROCESS: &str = "sagamill-process";
     /// When it was decided, RFC 3339.
     pub const TIME: &str = "sagamill-time";
-    /// The definition's digest, 16 hexadecimal digits; on `saga.started`.
+    /// The digest of the definition that the saga was started by, 16 hexadecimal digits.
     pub const DIGEST: &str = "sagamill-digest";
     /// The saga's deadline, RFC 3339; on `saga.started`.
     pub const DEADLINE: &str = "sagamill-deadline";
