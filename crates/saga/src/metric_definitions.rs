@@ -1,5 +1,7 @@
 //! Names of what this crate measures, through the [`metrics`] facade. No label holds an id.
 
+use std::time::Duration;
+
 use jiff::SignedDuration;
 use metrics::{counter, histogram};
 
@@ -112,7 +114,7 @@ pub(crate) fn reply_left() {
     counter!(REPLIES_LEFT).increment(1);
 }
 
-pub(crate) fn local_step(definition: &str, ask: &Ask, reported: &Reported, took: SignedDuration) {
+pub(crate) fn local_step(definition: &str, ask: &Ask, reported: &Reported, took: Duration) {
     let outcome = match reported {
         Reported::Done(_) => "done",
         Reported::Rejected(_) => "rejected",
@@ -122,7 +124,7 @@ pub(crate) fn local_step(definition: &str, ask: &Ask, reported: &Reported, took:
     let (definition, step) = (definition.to_owned(), ask.step.to_string());
     let phase = ask.phase.as_str();
     histogram!(LOCAL_DURATION, "definition" => definition, "step" => step, "phase" => phase, "outcome" => outcome)
-        .record(seconds(took));
+        .record(took);
 }
 
 pub(crate) fn command_answered(command: &str, phase: Phase, verdict: &Verdict) {

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use jiff::SignedDuration;
 use sagamill_bus::{Deliveries, Delivery};
-use sagamill_eventstore::EventStore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -74,14 +72,6 @@ pub(crate) async fn join(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
         all = all.and(ended.unwrap_or_else(panicked));
     }
     all
-}
-
-/// Waits so long, by the log's clock.
-pub(crate) async fn wait(store: &EventStore, time: Duration) {
-    let due = store
-        .now()
-        .checked_add(SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX));
-    store.sleep_until(due.unwrap_or(jiff::Timestamp::MAX)).await;
 }
 
 fn panicked(error: tokio::task::JoinError) -> Result<()> {

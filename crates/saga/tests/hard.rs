@@ -470,3 +470,39 @@ async fn many_inputs_for_one_saga_at_once_are_no_storm() {
     }
     served.end().await;
 }
+
+async fn hangs(State(world): State<World>, saga: SagaContext, order: Order) -> Answer<()> {
+    world.did(&saga.key, "begun");
+    tokio::time::sleep(secs(order.cents.into())).await;
+    Done(())
+}
+
+/// A wait of some milliseconds, or for a function, is as long as that, wherever the log's clock goes meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_keeps_nobody_waiting() {
+    let (log, world) = (Memory::new(), World::default());
+    let definition = || {
+        let step = local(hangs).no_undo().timeout(secs(30));
+        Saga::define("slow").step("one", step).build()
+    };
+    let coordinator = Coordinator::new(&log.open()).with_state(world.clone());
+    let sagas = coordinator.register(definition()).unwrap();
+    let running = Running::coordinator(&coordinator);
+    // A process that only waits: it looks at the log at short intervals.
+    let elsewhere = Coordinator::new(&log.open()).register(definition()).unwrap();
+    sagas.start("long", order("tea", 1_000)).await.unwrap();
+    sagas.start("short", order("tea", 5)).await.unwrap();
+    let waits = tokio::spawn(async move { elsewhere.get("short").await.unwrap().outcome().await });
+    for n in 0..24 {
+        // Something to look at, so that it is in the midst of a pause.
+        sagas.start(format!("other-{n}"), order("tea", 0)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        log.jump(jiff::SignedDuration::from_hours(-1));
+    }
+    let told = tokio::time::timeout(secs(10), waits).await.expect("it is told in time");
+    assert!(matches!(told.unwrap().unwrap(), Outcome::Completed(_)));
+    tokio::time::sleep(secs(30)).await;
+    let names = history(&log, "saga-slow/long").await;
+    assert_eq!(names, ["saga.started", "saga.step-timed-out"]);
+    running.end().await;
+}

@@ -11,7 +11,7 @@ use sagamill_eventstore::{Append, Batch, Error as LogError, EventStore, Expected
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::cache::{Cache, Live};
-use super::members::Members;
+use super::members::{Members, Needs};
 use super::queue::Queue;
 use super::waiters::Waiters;
 use super::work::Worker;
@@ -19,7 +19,7 @@ use crate::core::{
     Decision, Input, InputKind, LoadError, NoOp, ParkReason, Plan, ReactError, SagaEvent, State, Status, load,
     load_unverified, react,
 };
-use crate::{Error, Result, chain, metric_definitions as metric, serve, wire};
+use crate::{Error, Result, chain, metric_definitions as metric, wire};
 
 /// How often an append whose outcome is not known is made again before its caller is told.
 const UNKNOWN_MAX: u32 = 5;
@@ -238,7 +238,7 @@ impl Host {
             let most = (1_u64 << conflicts.min(6)).min(JITTER_MAX_MS);
             let seed = xxh3_64_with_seed(self.process.as_bytes(), u64::from(conflicts));
             let ms = xxh3_64_with_seed(stream.as_bytes(), seed) % most;
-            serve::wait(&self.store, Duration::from_millis(ms)).await;
+            tokio::time::sleep(Duration::from_millis(ms)).await;
         }
     }
 
@@ -256,7 +256,10 @@ impl Host {
             }
             | Error::Undecidable { .. } => ParkReason::Unreadable,
             // A newer library's event, or another shape: another process may know it. Damaged: nobody can append to it.
-            _ => return metric::broken(stream, &chain(error)),
+            _ => match Needs::of(error) {
+                Some(needs) if !self.members.have_missed(&needs, self.store.now()) => return,
+                _ => return metric::broken(stream, &chain(error)),
+            },
         };
         if let Err(failed) = self.park(stream, reason, chain(error)).await {
             tracing::error!(stream = &**stream, %failed, "a saga that cannot be loaded could not be parked either");

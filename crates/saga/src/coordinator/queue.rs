@@ -15,7 +15,7 @@ use super::host::{Host, Outcome, ordinal};
 use super::members::Needs;
 use super::work::Begun;
 use crate::core::{Input, InputKind, Phase, State};
-use crate::{Error, Result, chain, metric_definitions as metric, serve};
+use crate::{Error, Result, chain, metric_definitions as metric};
 
 /// The longest pause before a turn is tried again that the database could not take.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -202,7 +202,7 @@ async fn decide(host: &Arc<Host>, stream: &Arc<str>, items: &[Item]) -> Result<O
                     .queue
                     .stop()
                     .soon
-                    .run_until_cancelled(serve::wait(&host.store, pause))
+                    .run_until_cancelled(tokio::time::sleep(pause))
                     .await;
                 if waited.is_none() {
                     return Err(error);

@@ -9,7 +9,7 @@ use std::{
 use sagamill_eventstore::{EventStore, Position};
 use tokio::sync::{Notify, futures::OwnedNotified};
 
-use crate::{Result, serve};
+use crate::Result;
 
 /// How often the log is looked at for what other processes have appended, at most.
 const LOOK: Duration = Duration::from_millis(20);
@@ -87,7 +87,7 @@ impl Waiters {
             }
             from = head;
             *tail = Some(from);
-            serve::wait(store, LOOK).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 }

@@ -9,7 +9,10 @@ use std::{
 use bytes::Bytes;
 use sagamill_bus::{BoxError, ErrorClass, MessageId};
 use sagamill_eventstore::{Position, Progress, Recorded};
-use tokio::sync::{Notify, Semaphore};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -256,7 +259,7 @@ impl Worker {
             if !worker.progress.holds(shard) {
                 return;
             }
-            let reported = worker.report(&to, &live, &work).await;
+            let reported = worker.report(&live, &work).await;
             drop(permit);
             let cause = local_cause(&live.state, work.ask.effect, work.ask.phase, work.ask.attempt);
             let kind = InputKind::Answer {
@@ -274,20 +277,14 @@ impl Worker {
     }
 
     /// Runs a local step, or its undo, for as long as it may take.
-    async fn report(&self, host: &Host, live: &Live, work: &LocalWork) -> Reported {
-        let started = host.store.now();
-        let timeout = later(started, work.timeout);
+    async fn report(&self, live: &Live, work: &LocalWork) -> Reported {
+        let started = Instant::now();
         let reported = tokio::select! {
             biased;
             ended = self.run(live, work) => reported(ended),
-            () = host.store.sleep_until(timeout) => Reported::Unknown(format!("no end after {:?}", work.timeout)),
+            () = tokio::time::sleep(work.timeout) => Reported::Unknown(format!("no end after {:?}", work.timeout)),
         };
-        metric::local_step(
-            &live.plan.name,
-            &work.ask,
-            &reported,
-            host.store.now().duration_since(started),
-        );
+        metric::local_step(&live.plan.name, &work.ask, &reported, started.elapsed());
         reported
     }
 
