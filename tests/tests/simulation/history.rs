@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use sagamill::{
     eventstore::{EventStore, Recorded},
-    saga::core::{Ask, Doubt, Entry, Fact, Phase, SagaEvent},
+    saga::core::{Ask, Doubt, Entry, Fact, ParkReason, Phase, SagaEvent},
 };
 use uuid::Uuid;
 
-use crate::world::{Books, FINAL, UNDOABLE};
+use crate::world::{Books, FINAL, Plan, UNDOABLE, first_name, last_steps};
 
 /// How a saga stands at the end of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,16 +75,17 @@ impl History {
     }
 
     /// All the rules that a single saga's stream can be held against.
-    pub(crate) fn check(&self, books: &Books, saga: u32, broken: &mut Vec<String>) {
+    pub(crate) fn check(&self, books: &Books, plan: &Plan, broken: &mut Vec<String>) {
         let mut say = |what: String| broken.push(format!("saga {}: {what}", self.key));
         self.is_dense(&mut say);
         self.ends_once(&mut say);
-        self.goes_forward_in_order(&mut say);
+        self.goes_forward_in_order(plan.version, &mut say);
+        self.is_parked_for_its_definition_alone(&mut say);
         self.unwinds_in_reverse(&mut say);
         self.never_undoes_behind_the_pivot(&mut say);
         self.keeps_its_effect_ids(&mut say);
         self.is_never_early(&mut say);
-        self.has_the_effects_of_its_end(books, saga, &mut say);
+        self.has_the_effects_of_its_end(books, plan, &mut say);
     }
 
     fn is_dense(&self, say: &mut impl FnMut(String)) {
@@ -124,9 +125,29 @@ impl History {
             .collect()
     }
 
-    fn goes_forward_in_order(&self, say: &mut impl FnMut(String)) {
-        let order: Vec<&str> = UNDOABLE.into_iter().chain(FINAL).collect();
-        let place = |step: &str| order.iter().position(|name| *name == step).expect("a known step");
+    /// How often it was parked because nobody knew its definition.
+    pub(crate) fn parked(&self) -> usize {
+        self.facts().filter(|(_, fact)| matches!(fact, Fact::Parked(_))).count()
+    }
+    /// Nothing else parks a saga here, and it goes on by itself.
+    fn is_parked_for_its_definition_alone(&self, say: &mut impl FnMut(String)) {
+        for (_, fact) in self.facts() {
+            match fact {
+                Fact::Parked(parked) if parked.reason != ParkReason::UnknownDefinition => {
+                    say(format!("is parked: {}", parked.text));
+                }
+                Fact::Resumed { by } if by.actor != "sagamill" => say(format!("is resumed by {}", by.actor)),
+                _ => {}
+            }
+        }
+    }
+
+    fn goes_forward_in_order(&self, version: u32, say: &mut impl FnMut(String)) {
+        let order: Vec<&str> = UNDOABLE.iter().chain(last_steps(version)).copied().collect();
+        let place = |step: &str| {
+            let name = first_name(step);
+            order.iter().position(|known| *known == name).expect("a known step")
+        };
         let done: BTreeMap<usize, usize> = self
             .done(Phase::Forward)
             .iter()
@@ -155,7 +176,7 @@ impl History {
     }
 
     fn unwinds_in_reverse(&self, say: &mut impl FnMut(String)) {
-        let place = |step: &str| UNDOABLE.iter().position(|name| *name == step);
+        let place = |step: &str| UNDOABLE.iter().position(|name| *name == first_name(step));
         let mut last_done = UNDOABLE.len();
         for (index, fact) in self.facts() {
             let Fact::UndoRequested(request) = fact else { continue };
@@ -261,12 +282,12 @@ impl History {
         }
     }
 
-    fn has_the_effects_of_its_end(&self, books: &Books, saga: u32, say: &mut impl FnMut(String)) {
+    fn has_the_effects_of_its_end(&self, books: &Books, plan: &Plan, say: &mut impl FnMut(String)) {
         let mut acts: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for effect in books.effects.values().filter(|effect| effect.saga == saga) {
+        for effect in books.effects.values().filter(|effect| effect.saga == plan.number) {
             acts.entry(&effect.step).or_default().push(&effect.acts);
         }
-        let all = UNDOABLE.into_iter().chain(FINAL);
+        let all = UNDOABLE.iter().chain(last_steps(plan.version)).copied();
         match self.end() {
             End::Completed => {
                 for step in all {

@@ -14,7 +14,7 @@ use crate::{
     history::{self, End},
     node::{Kind, Node, Site},
     trace::Trace,
-    world::{Plan, World},
+    world::{Binary, Plan, World},
 };
 
 /// Whether the tail that a seed loses was one that somebody had read.
@@ -35,15 +35,16 @@ async fn play(seed: u64) -> bool {
         trace,
         world,
         broker: Broker::new(),
+        lease: Duration::from_secs(10),
         logs,
     };
     let participants: Vec<Node> = [Kind::Stock, Kind::Money, Kind::Parcel]
         .into_iter()
-        .map(|kind| Node::start(kind, &site))
+        .map(|kind| Node::start(kind, Binary::Whole, &site))
         .collect();
     let store = site.logs[0].open();
 
-    let coordinator = Node::start(Kind::Coordinator, &site);
+    let coordinator = Node::start(Kind::Coordinator, Binary::Whole, &site);
     for number in 0..dice.random_range(1..4) {
         order(&coordinator, number).await;
     }
@@ -58,7 +59,7 @@ async fn play(seed: u64) -> bool {
     // Others write meanwhile: the numbers come back, the events do not.
     grow(&store, head.0 - left.0 + 5).await;
 
-    let mut coordinator = Node::start(Kind::Coordinator, &site);
+    let mut coordinator = Node::start(Kind::Coordinator, Binary::Whole, &site);
     tokio::time::sleep(Duration::from_secs(60)).await;
     let said = coordinator.broken();
     let noticed = said.as_ref().is_some_and(|said| said.contains("LogDiverged"));
@@ -85,7 +86,7 @@ async fn go_on(site: &Site, store: &EventStore) {
     for subscription in &subscriptions {
         store.rewind(subscription).await.expect("the log answers");
     }
-    let mut coordinator = Node::start(Kind::Coordinator, site);
+    let mut coordinator = Node::start(Kind::Coordinator, Binary::Whole, site);
     order(&coordinator, 99).await;
     for _ in 0..600 {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -97,13 +98,9 @@ async fn go_on(site: &Site, store: &EventStore) {
 }
 
 async fn order(coordinator: &Node, number: u32) {
-    let sagas = coordinator
-        .sagas
-        .lock()
-        .expect("invariant: no panic under this lock")
-        .clone()
-        .expect("it runs");
+    let sagas = coordinator.sagas[&1].clone();
     let plan = Plan {
+        version: 1,
         number,
         rejected_at: None,
         replies: Vec::new(),

@@ -23,9 +23,6 @@ fn every_schedule_keeps_every_promise() {
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .init();
         let (tally, record) = schedule::run(seed);
-        if let Ok(path) = std::env::var("SAGAMILL_TRACE") {
-            record.write(path);
-        }
         println!("simulation: SAGAMILL_SEED={seed}, fingerprint {}", record.fingerprint());
         return tally.print();
     }

@@ -1,6 +1,6 @@
 //! The processes of a schedule: each on a log that outlives it, and gone without a goodbye when it is killed.
 
-use std::sync::{Arc, Mutex};
+use std::{collections::BTreeMap, time::Duration};
 
 use sagamill::{
     bus::{Bus, memory::Memory as Broker},
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     trace::Trace,
-    world::{Authorize, Book, Capture, Notify, Plan, Reserve, World, act, place_order, undo},
+    world::{Authorize, Binary, Book, Capture, Notify, Plan, Reserve, World, act, undo},
 };
 
 /// What a process is.
@@ -25,11 +25,16 @@ pub(crate) enum Kind {
     Parcel,
 }
 
+/// How long a definition may be known to nobody.
+const GRACE: Duration = Duration::from_secs(3);
+
 /// All that a schedule runs on.
 pub(crate) struct Site {
     pub(crate) trace: Trace,
     pub(crate) world: World,
     pub(crate) broker: Broker,
+    /// How long a coordinator may be silent.
+    pub(crate) lease: Duration,
     /// The log of the coordinators, and those of the three participants.
     pub(crate) logs: [Memory; 4],
 }
@@ -37,24 +42,27 @@ pub(crate) struct Site {
 /// A process. Dropped, it is killed: its tasks end at whatever they were waiting for.
 pub(crate) struct Node {
     pub(crate) kind: Kind,
-    /// Of a coordinator: how sagas are started. Set once it runs.
-    pub(crate) sagas: Arc<Mutex<Option<Sagas<Plan>>>>,
+    /// Of a coordinator: how sagas are started, by the version of their definition.
+    pub(crate) sagas: BTreeMap<u32, Sagas<Plan>>,
     tasks: JoinSet<String>,
 }
 
 impl Node {
-    pub(crate) fn start(kind: Kind, site: &Site) -> Self {
+    /// A coordinator runs this binary.
+    pub(crate) fn start(kind: Kind, binary: Binary, site: &Site) -> Self {
         let (world, bus) = (site.world.clone(), site.trace.tap(site.broker.connect()));
-        site.trace.note(format_args!("start {kind:?}"));
-        let sagas = Arc::new(Mutex::new(None));
+        site.trace.note(format_args!("start {kind:?} {binary:?}"));
+        let mut sagas = BTreeMap::new();
         let mut tasks = JoinSet::new();
         match kind {
             Kind::Coordinator => {
                 let coordinator = Coordinator::new(&site.logs[0].open()).with_state(world).bus(bus);
-                let started = coordinator
-                    .register(place_order())
-                    .expect("the definition is well formed");
-                *sagas.lock().expect("invariant: no panic under this lock") = Some(started);
+                let coordinator = coordinator.lease(site.lease).park_unknown_after(GRACE);
+                for definition in binary.definitions() {
+                    let version = definition.version();
+                    let of = coordinator.register(definition).expect("the definition is well formed");
+                    sagas.insert(version, of);
+                }
                 tasks.spawn(async move { format!("{:?}", coordinator.run(std::future::pending()).await) });
             }
             Kind::Stock => {

@@ -22,7 +22,7 @@ use crate::{
     history::{self, End, History},
     node::{Kind, Node, Site},
     trace::{Record, Trace},
-    world::{FINAL, PANIC, Plan, UNDOABLE, World},
+    world::{Binary, FINAL, PANIC, Plan, UNDOABLE, VERSIONS, World},
 };
 
 /// What happened in schedules, so that a simulation that did nothing is told.
@@ -53,6 +53,7 @@ impl Tally {
             "flushes that failed",
             "flushes that lied",
             "undone effects",
+            "parked for want of a definition",
         ] {
             assert!(
                 self.counts.get(what).is_some_and(|n| *n > 0),
@@ -87,6 +88,9 @@ pub(crate) fn run(seed: u64) -> (Tally, Record) {
         story,
         broken,
     } = quietly(|| runtime.block_on(async { Schedule::new(seed).play().await }));
+    if let Ok(path) = std::env::var("SAGAMILL_TRACE") {
+        record.write(path);
+    }
     assert!(
         broken.is_empty(),
         "SAGAMILL_SEED={seed} (fingerprint {}) breaks {} promises:\n{}\n{story}",
@@ -136,7 +140,7 @@ struct Schedule {
     off: [SignedDuration; 4],
     faults: Arc<Mutex<Faults>>,
     /// Those who have started sagas and wait for their ends.
-    clients: JoinSet<(u32, End)>,
+    clients: JoinSet<Option<(u32, End)>>,
     tally: Tally,
 }
 
@@ -173,9 +177,13 @@ impl Schedule {
             world: World::new(seed, &trace),
             trace,
             broker: troubled_broker(dice.random()),
+            lease: Duration::from_secs(dice.random_range(1..12)),
             logs,
         };
-        let nodes = KINDS.iter().map(|kind| Node::start(*kind, &site)).collect();
+        let nodes = KINDS
+            .iter()
+            .map(|kind| Node::start(*kind, binary(&mut dice), &site))
+            .collect();
         let plans = (0..dice.random_range(2..6))
             .map(|number| plan(number, &mut dice))
             .collect();
@@ -230,22 +238,23 @@ impl Schedule {
 
     /// Starts the next saga, now and then on both coordinators at once; a start that fails is tried again later.
     fn start(&mut self, waiting: &mut Vec<u32>) {
-        let coordinators = self.coordinators();
-        let Some(number) = waiting.pop_if(|_| !coordinators.is_empty()) else {
+        let Some(number) = waiting.last() else { return };
+        let plan = self.plans[*number as usize].clone();
+        let coordinators = self.coordinators(plan.version);
+        if coordinators.is_empty() {
             return;
-        };
-        let plan = self.plans[number as usize].clone();
+        }
+        waiting.pop();
         let twice = self.dice.random_ratio(1, 3);
         for sagas in coordinators.into_iter().take(1 + usize::from(twice)) {
             self.clients.spawn(client(sagas, plan.clone(), self.site.trace.clone()));
         }
     }
 
-    fn coordinators(&self) -> Vec<Sagas<Plan>> {
-        let running = self.nodes.iter().filter(|node| node.kind == Kind::Coordinator);
-        running
-            .filter_map(|node| node.sagas.lock().expect("invariant: no panic under this lock").clone())
-            .collect()
+    /// Those that know a version.
+    fn coordinators(&self, version: u32) -> Vec<Sagas<Plan>> {
+        let known = self.nodes.iter().filter_map(|node| node.sagas.get(&version));
+        known.cloned().collect()
     }
 
     fn kill_one(&mut self) {
@@ -281,8 +290,10 @@ impl Schedule {
         let (back, down) = self.down.drain(..).partition(|(when, _)| all || *when <= now);
         self.down = down;
         let back: Vec<(Instant, Kind)> = back;
-        self.nodes
-            .extend(back.into_iter().map(|(_, kind)| Node::start(kind, &self.site)));
+        for (_, kind) in back {
+            let binary = if all { Binary::Whole } else { binary(&mut self.dice) };
+            self.nodes.push(Node::start(kind, binary, &self.site));
+        }
     }
 
     /// Sets the clock of one log to another time, at most an hour off in either direction.
@@ -299,7 +310,8 @@ impl Schedule {
 
     fn cancel(&mut self) {
         let number = self.dice.random_range(0..self.plans.len()) as u32;
-        if let Some(sagas) = self.coordinators().into_iter().next() {
+        let version = self.plans[number as usize].version;
+        if let Some(sagas) = self.coordinators(version).into_iter().next() {
             self.tally.count("cancels", 1);
             tokio::spawn(async move {
                 if let Ok(saga) = sagas.get(key(number)).await {
@@ -314,10 +326,18 @@ impl Schedule {
         self.site.world.calm();
         self.site.broker.calm();
         self.faults.lock().expect("invariant: no panic under this lock").on = false;
+        // What one of them does not know, the other must.
+        self.restart_coordinators();
         self.bring_back(true);
         while !waiting.is_empty() {
             self.start(waiting);
         }
+    }
+
+    fn restart_coordinators(&mut self) {
+        let now = Instant::now();
+        let gone = self.nodes.extract_if(.., |node| node.kind == Kind::Coordinator);
+        self.down.extend(gone.map(|node| (now, node.kind)));
     }
 
     async fn wait_for_ends(&mut self) -> Vec<History> {
@@ -340,7 +360,10 @@ impl Schedule {
     async fn ask_clients(&mut self, histories: &[History], broken: &mut Vec<String>) {
         tokio::time::sleep(Duration::from_secs(5)).await;
         while let Some(told) = self.clients.try_join_next() {
-            let (number, end) = told.expect("no client panics");
+            let Some((number, end)) = told.expect("no client panics") else {
+                self.tally.count("clients of another shape", 1);
+                continue;
+            };
             let history = &histories[number as usize];
             if history.end() != end {
                 broken.push(format!(
@@ -360,7 +383,8 @@ impl Schedule {
         let books = self.site.world.books();
         broken.extend(books.broken.iter().cloned());
         for (plan, history) in self.plans.iter().zip(histories) {
-            history.check(&books, plan.number, broken);
+            history.check(&books, plan, broken);
+            self.tally.count("parked for want of a definition", history.parked());
             let end = match history.end() {
                 End::Completed => "completed",
                 End::Compensated => "compensated",
@@ -393,13 +417,18 @@ impl Schedule {
     }
 }
 
-/// Starts a saga, however often that fails, and waits for its end.
-async fn client(sagas: Sagas<Plan>, plan: Plan, trace: Trace) -> (u32, End) {
+/// Starts a saga, however often that fails, and waits for its end. None: it was started before, by another shape than this
+/// client's process knows.
+async fn client(sagas: Sagas<Plan>, plan: Plan, trace: Trace) -> Option<(u32, End)> {
     let number = plan.number;
     let saga = loop {
         match sagas.start(key(number), plan.clone()).await {
             Ok(saga) => break saga,
-            Err(_) => tokio::time::sleep(Duration::from_millis(300)).await,
+            Err(error) if error.is_retryable() => tokio::time::sleep(Duration::from_millis(300)).await,
+            Err(error) => {
+                trace.note(format_args!("a client cannot start saga {number}: {error:?}"));
+                return None;
+            }
         }
     };
     loop {
@@ -413,7 +442,7 @@ async fn client(sagas: Sagas<Plan>, plan: Plan, trace: Trace) -> (u32, End) {
             }
         };
         trace.note(format_args!("a client hears that saga {number} is {end:?}"));
-        return (number, end);
+        return Some((number, end));
     }
 }
 
@@ -427,10 +456,16 @@ fn plan(number: u32, dice: &mut SmallRng) -> Plan {
         .random_ratio(1, 2)
         .then(|| steps[dice.random_range(0..steps.len())].to_owned());
     Plan {
+        version: VERSIONS[dice.random_range(0..VERSIONS.len())],
         number,
         rejected_at,
         replies: Vec::new(),
     }
+}
+
+/// Which program a coordinator runs: now and then one that knows less.
+fn binary(dice: &mut SmallRng) -> Binary {
+    Binary::ALL[dice.random_range(0..Binary::ALL.len())]
 }
 
 fn troubled_broker(seed: u64) -> Broker {

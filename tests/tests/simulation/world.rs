@@ -16,6 +16,8 @@ use crate::trace::Trace;
 /// What the saga knows from its start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Plan {
+    /// The version of the definition that it is started by.
+    pub(crate) version: u32,
     /// The saga's number in its schedule.
     pub(crate) number: u32,
     /// The step that says no; none: all agree.
@@ -63,21 +65,69 @@ commands!(Reserve "stock.reserve", Authorize "money.authorize", Book "parcel.boo
 
 /// The steps before the pivot, in order; each has an undo.
 pub(crate) const UNDOABLE: [&str; 3] = ["reserve", "authorize", "book"];
-/// The pivot, and what follows it.
-pub(crate) const FINAL: [&str; 3] = ["capture", "notify", "confirm"];
+/// The pivot, and what follows it; the last of them in the second version alone.
+pub(crate) const FINAL: [&str; 4] = ["capture", "notify", "confirm", "archive"];
+/// The versions of the definition.
+pub(crate) const VERSIONS: [u32; 2] = [1, 2];
 
-/// The shop's saga, with a local step at its end.
-pub(crate) fn place_order() -> Definition<Plan> {
+/// The pivot and what follows it in a version.
+pub(crate) fn last_steps(version: u32) -> &'static [&'static str] {
+    if version == 1 { &FINAL[..3] } else { &FINAL }
+}
+
+/// What a program knows of the shop's saga.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Binary {
+    /// The first version, as it was first written.
+    Old,
+    /// The first version, with other words for two of its steps.
+    Renamed,
+    /// The second version, and no other.
+    New,
+    /// Both versions, and the other words in the first.
+    Whole,
+}
+
+impl Binary {
+    pub(crate) const ALL: [Self; 4] = [Self::Old, Self::Renamed, Self::New, Self::Whole];
+
+    pub(crate) fn definitions(self) -> Vec<Definition<Plan>> {
+        match self {
+            Self::Old => vec![place_order(1, false)],
+            Self::Renamed => vec![place_order(1, true)],
+            Self::New => vec![place_order(2, false)],
+            Self::Whole => vec![place_order(1, true), place_order(2, false)],
+        }
+    }
+}
+
+/// The first name of a step, whichever it has.
+pub(crate) fn first_name(step: &str) -> &str {
+    match step {
+        "hold" => "reserve",
+        "close" => "confirm",
+        step => step,
+    }
+}
+
+/// The shop's saga, with local steps at its end.
+fn place_order(version: u32, is_renamed: bool) -> Definition<Plan> {
     let patience = Retry::exponential(Duration::from_millis(200)..Duration::from_secs(5));
-    Saga::define("place-order")
-        .step(
-            "reserve",
-            call(|plan: &Plan| Reserve(plan.ask("reserve")))
-                .on_reply(|plan, n| plan.replies.push(n))
-                .undo()
-                .timeout(Duration::from_secs(2))
-                .retry(patience.clone()),
-        )
+    let reserve = call(|plan: &Plan| Reserve(plan.ask("reserve")))
+        .on_reply(|plan, n| plan.replies.push(n))
+        .undo()
+        .timeout(Duration::from_secs(2))
+        .retry(patience.clone());
+    let (reserve, confirm) = match is_renamed {
+        true => (
+            ("hold", reserve.was("reserve")),
+            ("close", local(confirm).was("confirm")),
+        ),
+        false => (("reserve", reserve), ("confirm", local(confirm))),
+    };
+    let saga = Saga::define("place-order")
+        .version(version)
+        .step(reserve.0, reserve.1)
         .step(
             "authorize",
             call(|plan: &Plan| Authorize(plan.ask("authorize")))
@@ -108,8 +158,18 @@ pub(crate) fn place_order() -> Definition<Plan> {
                 .timeout(Duration::from_secs(2))
                 .retry(patience),
         )
-        .step("confirm", local(confirm))
-        .build()
+        .step(confirm.0, confirm.1);
+    if version == 1 {
+        saga.build()
+    } else {
+        saga.step("archive", local(archive)).build()
+    }
+}
+
+async fn archive(State(world): State<World>, saga: SagaContext, plan: Plan) -> Result<Answer<()>, HandlerError> {
+    world.trouble().await?;
+    world.books().forward(saga.effect, plan.number, "archive");
+    Ok(Done(()))
 }
 
 async fn confirm(State(world): State<World>, saga: SagaContext, plan: Plan) -> Result<Answer<()>, HandlerError> {
@@ -222,7 +282,7 @@ where
     if ask.reject {
         return Ok(Rejected(format!("{} says no", saga.step)));
     }
-    let reply = world.books().forward(saga.effect, ask.number, &saga.step);
+    let reply = world.books().forward(saga.effect, ask.number, first_name(&saga.step));
     world.trouble().await?;
     Ok(Done(reply))
 }
@@ -235,6 +295,6 @@ where
     world.trouble().await?;
     world
         .books()
-        .undo(saga.effect, undo.command.as_ref().number, &saga.step);
+        .undo(saga.effect, undo.command.as_ref().number, first_name(&saga.step));
     world.trouble().await
 }
