@@ -1,6 +1,6 @@
 //! One log, as its users see it.
 
-use std::{any::Any, marker::PhantomData, sync::Arc, time::Duration};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use futures_core::future::BoxFuture;
 use sagamill_bus::Event;
