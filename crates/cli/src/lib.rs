@@ -129,7 +129,7 @@ fn execute(command: Command, setups: serve::Setups) -> Result<Code, Failure> {
         match command {
             #[cfg(feature = "shop")]
             Command::Dev(options) => dev::run(options).await,
-            Command::Serve(options) => serve::run(options, setups).await,
+            Command::Serve(options) => Box::pin(serve::run(options, setups)).await,
             Command::Saga(command) => saga::run(command).await,
             Command::Subscription(command) => subscription::run(command).await,
             Command::Replay(options) => replay::run(options).await,
