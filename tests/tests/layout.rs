@@ -40,8 +40,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "sagamill-bench",
         &["sagamill", "sagamill-bus", "sagamill-eventstore", "sagamill-saga"],
     ),
+    ("sagamill-testkit", &[]),
     ("sagamill-tests", &["sagamill-cli"]),
-    ("xtask", &[]),
+    ("xtask", &["sagamill-testkit"]),
 ];
 const SERVICE: &[&str] = &["sagamill", "sagamill-service-kit", "shop-contracts", "shop-frame"];
 
@@ -68,10 +69,11 @@ const PROCESS_CRATES: [&str; 12] = [
 const RUSQLITE: [&str; 2] = ["crates/eventstore/src/sqlite", "bench/src"];
 
 /// Where environment variables may be read: at the edge of a process, and in tests.
-const PROCESS_FOLDERS: [&str; 6] = [
+const PROCESS_FOLDERS: [&str; 7] = [
     "bench",
     "crates/cli",
     "crates/service-kit",
+    "crates/testkit",
     "services",
     "tests",
     "xtask",

@@ -6,12 +6,13 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
 /// The packages whose features are chosen by those who depend on them.
-const LIBRARIES: [&str; 5] = [
+const LIBRARIES: [&str; 6] = [
     "sagamill-bus",
     "sagamill-eventstore",
     "sagamill-saga",
     "sagamill",
     "sagamill-cli",
+    "sagamill-testkit",
 ];
 
 /// The cargo calls that lint every library with every feature alone.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use crate::{
     count::Count,
     feature,
+    servers::Servers,
     step::{Outcome, Step},
 };
 
@@ -25,11 +26,13 @@ fn steps() -> anyhow::Result<Vec<Step>> {
     ])
 }
 
-/// Runs the steps until one fails, then says what ran.
+/// Runs the steps until one fails, then says what ran. Servers come first: what cannot be had is said at once.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
-    let mut outcomes = Vec::new();
-    for step in steps()? {
-        outcomes.push(step.run()?);
+    let steps = steps()?;
+    let servers = Servers::start()?;
+    let mut outcomes = vec![Outcome::of("servers", servers.took)];
+    for step in steps {
+        outcomes.push(step.run(&servers.env)?);
         if outcomes.last().is_some_and(|outcome| !outcome.ok) {
             break;
         }

@@ -1,10 +1,13 @@
-//! The project's own commands: `cargo xtask test` is the whole gate, `cargo xtask bench` the measurements.
+//! The project's own commands: `cargo xtask test` is the whole gate, `cargo xtask bench` the measurements, `cargo xtask infra`
+//! the servers that tests want.
 #![expect(clippy::print_stdout, reason = "a command speaks on standard output")]
 
 mod bench;
 mod count;
 mod feature;
 mod gate;
+mod infra;
+mod servers;
 mod step;
 
 use std::process::ExitCode;
@@ -24,15 +27,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Runs the whole gate: format, lints, documentation, features, tests
+    /// Runs the whole gate: format, lints, documentation, features, tests, on servers that it gets itself
     Test,
     /// Measures, side by side with a baseline in the same run
     Bench(bench::Args),
+    /// Servers for development, which stay until they are told to stop
+    #[command(subcommand)]
+    Infra(infra::Verb),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Test => gate::run(),
         Command::Bench(args) => bench::run(&args),
+        Command::Infra(verb) => infra::run(&verb),
     }
 }

@@ -1,19 +1,27 @@
 //! Tests that need what a machine may not have: left out aloud, or failed where all are asked for.
 
 use std::{
+    collections::BTreeSet,
     env,
     io::{self, Write as _},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{Mutex, PoisonError},
     thread,
 };
 
-use crate::{Error, Missing, Result};
+use crate::{ALL, Error, Missing, Result, TESTS};
 
-/// The environment variable that says which tests are to run: `all`, or unset for those that this machine can run.
-pub const TESTS: &str = "SAGAMILL_TESTS";
+/// What this program has left out so far.
+static LEFT_OUT: Mutex<LeftOut> = Mutex::new(LeftOut {
+    count: 0,
+    said: BTreeSet::new(),
+});
 
-/// Tests of this program that were left out.
-static COUNT: AtomicU32 = AtomicU32::new(0);
+#[derive(Debug)]
+struct LeftOut {
+    count: u32,
+    /// What is missing: how to get it is said once.
+    said: BTreeSet<&'static str>,
+}
 
 /// What was found; none where this machine has none, and the test is left out.
 ///
@@ -38,20 +46,30 @@ enum Wanted {
 }
 
 fn wanted() -> Wanted {
-    match env::var(TESTS).as_deref() {
-        Ok("all") => Wanted::All,
-        Ok("") | Err(env::VarError::NotPresent) => Wanted::Possible,
-        other => panic!("{TESTS} is {other:?}: set it to `all`, or not at all"),
+    let value = env::var_os(TESTS).unwrap_or_default();
+    if value == ALL {
+        return Wanted::All;
     }
+    assert!(
+        value.is_empty(),
+        "{TESTS} is {value:?}: set it to `{ALL}`, or not at all"
+    );
+    Wanted::Possible
 }
 
 /// Says what is left out, past the test harness, which shows the output of failed tests alone.
 fn say(missing: &Missing) {
-    let count = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
     let thread = thread::current();
     // The harness names a test's thread for it.
     let test = thread.name().unwrap_or("a test");
-    let _ = writeln!(io::stderr(), "left out, no. {count} of this program: {test} {missing}");
+    let mut left_out = LEFT_OUT.lock().unwrap_or_else(PoisonError::into_inner);
+    left_out.count += 1;
+    let mut line = format!("left out, {} so far: {test} needs {}", left_out.count, missing.wanted);
+    if left_out.said.insert(missing.wanted) {
+        line = format!("left out, {} so far: {test} {missing}", left_out.count);
+    }
+    // In one piece: tests say it at once.
+    let _ = io::stderr().write_all((line + "\n").as_bytes());
 }
 
 /// An error with its causes, in one line.

@@ -14,7 +14,10 @@ mod supervisor;
 mod url;
 
 pub use error::{Error, Missing, Result};
-#[cfg(feature = "postgres")]
-pub use left_out::TESTS;
 #[cfg(feature = "proxy")]
 pub use proxy::{Lost, Proxy};
+
+/// The environment variable that says which tests are to run: [`ALL`], or unset for those that this machine can run.
+pub const TESTS: &str = "SAGAMILL_TESTS";
+/// Its value that makes a test fail which finds no server.
+pub const ALL: &str = "all";

@@ -1,17 +1,17 @@
-//! A process that used a server dies, and nothing of it stays.
+//! A process that has a server dies, and nothing of it stays.
 
 #![expect(clippy::unwrap_used, reason = "the tools of a test fail it by panicking")]
 
 use std::{
-    fs,
-    io::{BufRead as _, BufReader},
+    env, fs,
+    io::{BufRead as _, BufReader, Write as _, stderr, stdin},
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    path::PathBuf,
+    process::{Child, ChildStderr, ChildStdin, Command, Stdio},
     time::Duration,
 };
 
-use sagamill_testkit::postgres::own;
+use sagamill_testkit::postgres::{Installation, own};
 use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -20,71 +20,109 @@ use crate::sql::{PATIENCE, connect};
 
 #[tokio::test]
 async fn nothing_is_left_behind_by_a_process_that_is_killed() {
-    let Some(mut user) = User::start().await else { return };
-    user.process.kill().unwrap();
-    user.process.wait().unwrap();
-    user.is_gone().await;
+    let Some(mut owner) = Owner::start().await else { return };
+    owner.process.kill().unwrap();
+    owner.process.wait().unwrap();
+    owner.leaves_nothing().await;
 }
 
 #[tokio::test]
 async fn nothing_is_left_behind_by_a_process_that_is_killed_over_a_server_that_stands_still() {
-    let Some(mut user) = User::start().await else { return };
-    rustix::process::kill_process(user.postmaster(), rustix::process::Signal::STOP).unwrap();
-    user.process.kill().unwrap();
-    user.process.wait().unwrap();
-    user.is_gone().await;
+    let Some(mut owner) = Owner::start().await else { return };
+    owner.order("pause");
+    owner.process.kill().unwrap();
+    owner.process.wait().unwrap();
+    owner.leaves_nothing().await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_behind_by_a_process_that_is_killed_over_a_server_that_was_killed() {
+    let Some(mut owner) = Owner::start().await else { return };
+    owner.order("kill");
+    owner.process.kill().unwrap();
+    owner.process.wait().unwrap();
+    owner.leaves_nothing().await;
 }
 
 #[tokio::test]
 async fn nothing_is_left_behind_by_a_process_that_ends() {
-    let Some(mut user) = User::start().await else { return };
-    drop(user.input.take());
-    assert!(user.process.wait().unwrap().success());
-    user.is_gone().await;
+    let Some(mut owner) = Owner::start().await else { return };
+    drop(owner.input.take());
+    assert!(owner.process.wait().unwrap().success());
+    owner.leaves_nothing().await;
+}
+
+/// Not a test: the process that has a server, and whose end is looked at. It obeys until its input ends.
+#[test]
+#[ignore = "the tests beside it run it, each as a process of its own"]
+fn owner() {
+    let mut server = Installation::find().unwrap().start(&[]).unwrap();
+    // The harness itself speaks on standard output.
+    writeln!(stderr(), "{}", server.url()).unwrap();
+    for order in stdin().lines().map_while(Result::ok) {
+        match order.as_str() {
+            "pause" => server.pause().unwrap(),
+            "kill" => server.kill().unwrap(),
+            _ => panic!("{order}?"),
+        }
+        writeln!(stderr(), "{order}").unwrap();
+    }
 }
 
 /// A process that has a server, and a folder of its own for temporary files.
-struct User {
+struct Owner {
     process: Child,
     input: Option<ChildStdin>,
+    output: BufReader<ChildStderr>,
     url: String,
     folder: TempDir,
 }
 
-impl User {
-    /// None where this machine has no server; or its URL and the directory are looked at.
+impl Owner {
+    /// None where this machine has no server. It runs, and its URL and its directory are known.
     async fn start() -> Option<Self> {
         own().await?;
         let folder = tempfile::tempdir().unwrap();
         // The server runs as another user where this is root.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let mut process = Command::new(example("throwaway"))
+        let mut process = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "left_behind::owner", "--ignored", "--nocapture"])
             .env("TMPDIR", folder.path())
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
-            .expect("`cargo test` builds examples; else: cargo build -p sagamill-testkit --examples");
-        let mut url = String::new();
-        let output = process.stdout.take().unwrap();
-        BufReader::new(output).read_line(&mut url).unwrap();
-        let user = Self {
+            .unwrap();
+        let mut owner = Self {
             input: process.stdin.take(),
+            output: BufReader::new(process.stderr.take().unwrap()),
             process,
-            url: url.trim().to_owned(),
+            url: String::new(),
             folder,
         };
-        connect(&user.url).await.close().await.unwrap();
-        assert_eq!(user.directories().len(), 1);
-        Some(user)
+        owner.url = owner.line();
+        connect(&owner.url).await.close().await.unwrap();
+        assert_eq!(owner.directories().len(), 1);
+        Some(owner)
+    }
+    /// Has it do something, and waits until that is done.
+    fn order(&mut self, order: &str) {
+        writeln!(self.input.as_mut().unwrap(), "{order}").unwrap();
+        assert_eq!(self.line(), order);
+    }
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
     }
     /// Waits until its server and the files of that are no more.
-    async fn is_gone(&self) {
+    async fn leaves_nothing(&self) {
         let gone = async {
             while !self.directories().is_empty() || PgConnection::connect(&self.url).await.is_ok() {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(PATIENCE, gone).await.expect("the server ends with its user");
+        timeout(PATIENCE, gone).await.expect("the server ends with its owner");
     }
     /// Those of servers, besides what is kept for the next.
     fn directories(&self) -> Vec<PathBuf> {
@@ -94,27 +132,4 @@ impl User {
             .filter(|path| path.to_string_lossy().contains("sagamill-test-"))
             .collect()
     }
-    fn postmaster(&self) -> rustix::process::Pid {
-        let file = self.directories().remove(0).join("data/postmaster.pid");
-        let pid = fs::read_to_string(file)
-            .unwrap()
-            .lines()
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap();
-        rustix::process::Pid::from_raw(pid).unwrap()
-    }
-}
-
-/// An example of this package, as a program.
-fn example(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("tests lie in target/<profile>/deps");
-    profile
-        .join("examples")
-        .join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }

@@ -1,7 +1,5 @@
 //! Databases behind a line that fails.
 
-#![expect(clippy::unwrap_used, reason = "the tools of a test fail it by panicking")]
-
 use sagamill_testkit::{Proxy, postgres::shared};
 use sqlx::Connection as _;
 use tokio::time::timeout;
