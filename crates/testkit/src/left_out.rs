@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     env,
+    ffi::OsStr,
     io::{self, Write as _},
     sync::{Mutex, PoisonError},
     thread,
@@ -29,32 +30,38 @@ struct LeftOut {
 ///
 /// Where all tests are asked for, or what the machine has does not work: that is a failure of the test.
 pub(crate) fn unless_missing<T>(found: Result<T>) -> Option<T> {
-    match (found, wanted()) {
-        (Ok(found), _) => Some(found),
-        (Err(Error::Missing(missing)), Wanted::Possible) => {
-            say(&missing);
-            None
-        }
+    let wanted = Wanted::of(&env::var_os(TESTS).unwrap_or_default());
+    judge(found, wanted).inspect_err(say).ok()
+}
+
+/// What was found, or what is missing and need not be there.
+fn judge<T>(found: Result<T>, wanted: Wanted) -> Result<T, Missing> {
+    match (found, wanted) {
+        (Ok(found), _) => Ok(found),
+        (Err(Error::Missing(missing)), Wanted::Possible) => Err(missing),
         (Err(error), _) => panic!("{}", chain(&error)),
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
+/// Which tests are to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     All,
+    /// Those that this machine can run.
     Possible,
 }
 
-fn wanted() -> Wanted {
-    let value = env::var_os(TESTS).unwrap_or_default();
-    if value == ALL {
-        return Wanted::All;
+impl Wanted {
+    fn of(value: &OsStr) -> Self {
+        if value == ALL {
+            return Self::All;
+        }
+        assert!(
+            value.is_empty(),
+            "{TESTS} is {value:?}: set it to `{ALL}`, or not at all"
+        );
+        Self::Possible
     }
-    assert!(
-        value.is_empty(),
-        "{TESTS} is {value:?}: set it to `{ALL}`, or not at all"
-    );
-    Wanted::Possible
 }
 
 /// Says what is left out, past the test harness, which shows the output of failed tests alone.
@@ -81,4 +88,42 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing() -> Missing {
+        Missing {
+            wanted: "a server",
+            found: Vec::new(),
+            remedy: "get one".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_left_out_where_not_all_is_wanted() {
+        let wanted = Wanted::of(OsStr::new(""));
+        assert_eq!(judge::<()>(Err(missing().into()), wanted), Err(missing()));
+        assert_eq!(judge(Ok(1), wanted), Ok(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "needs a server: get one")]
+    fn what_is_missing_is_a_failure_where_all_is_wanted() {
+        let _ = judge::<()>(Err(missing().into()), Wanted::of(OsStr::new("all")));
+    }
+
+    #[test]
+    #[should_panic(expected = "no name")]
+    fn what_does_not_work_is_a_failure_always() {
+        let _ = judge::<()>(Err(Error::Name("x".to_owned())), Wanted::Possible);
+    }
+
+    #[test]
+    #[should_panic(expected = "SAGAMILL_TESTS")]
+    fn what_is_wanted_is_not_guessed() {
+        Wanted::of(OsStr::new("yes"));
+    }
 }

@@ -2,12 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{
-    Database, Server, Standby,
-    database::Upkeep,
-    shared::{blocking, installation},
-};
-use crate::{Result, left_out::unless_missing};
+use super::{Database, Server, Standby, database::Upkeep, shared::installation};
+use crate::{Result, blocking::blocking, left_out::unless_missing};
 
 /// A PostgreSQL of one test's own: stopped, crashed, made to stand still, copied to a standby. It goes when this is dropped,
 /// and when the process dies, however.

@@ -2,7 +2,7 @@
 
 use std::{env, sync::OnceLock};
 
-use tokio::{sync::OnceCell, task::spawn_blocking};
+use tokio::sync::OnceCell;
 
 use super::{
     Database, Installation, Server, URL,
@@ -10,7 +10,7 @@ use super::{
     installation::{MAJOR_MIN, WANTED},
     sql,
 };
-use crate::{Error, Missing, Result, left_out::unless_missing};
+use crate::{Error, Missing, Result, blocking::blocking, left_out::unless_missing};
 
 /// A PostgreSQL that many tests use at once, each in a database of its own.
 ///
@@ -88,15 +88,6 @@ async fn of_this_process() -> Result<String> {
         server.as_ref().map(Server::url).map_err(Error::clone)
     })
     .await
-}
-
-/// Runs what waits for processes where waiting holds up no other task.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let done = spawn_blocking(work).await;
-    done.unwrap_or_else(|error| match error.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        Err(error) => unreachable!("invariant: blocking work that was begun is not cancelled: {error}"),
-    })
 }
 
 /// Whether tests can use a server.

@@ -28,8 +28,9 @@ impl Template {
         let cache = env::temp_dir().join(format!("sagamill-testkit-{}", account.uid));
         account.private_directory(&cache)?;
         let place = cache.join(format!("postgres-{}-{REVISION}", key(programs, version)));
-        let lock = place.with_added_extension("lock");
-        let lock = File::create(&lock).map_err(Error::directory(&lock))?;
+        let path = place.with_added_extension("lock");
+        let lock = File::create(&path).map_err(Error::directory(&path))?;
+        account.give(&path).map_err(Error::directory(&path))?;
         // Ends with the process at the latest. Whoever waits here finds the template made.
         lock.lock().map_err(Error::directory(&cache))?;
         if !place.exists() {

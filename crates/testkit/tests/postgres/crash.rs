@@ -74,6 +74,16 @@ async fn what_stands_still_can_be_crashed() {
 }
 
 #[tokio::test]
+async fn what_stands_still_goes_with_its_value() {
+    let Some(server) = own().await else { return };
+    let url = server.url().to_owned();
+    server.pause().await.unwrap();
+    drop(server);
+    let connected = timeout(PATIENCE, sqlx::PgConnection::connect(&url));
+    assert!(connected.await.unwrap().is_err());
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused() {
     let Some(server) = own().await else { return };
     assert!(matches!(server.restart().await, Err(Error::State { .. })));
