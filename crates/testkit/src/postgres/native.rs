@@ -172,6 +172,15 @@ impl Place for Native {
     }
 }
 
+impl Drop for Native {
+    fn drop(&mut self) {
+        // The supervisor ends the server, too, but cannot reach processes that stand still, which are then waited for.
+        if let Some(postmaster) = self.postmaster {
+            let _ = process::kill_tree(postmaster);
+        }
+    }
+}
+
 /// What became of a server that starts.
 pub(super) enum Ready {
     Yes,
