@@ -9,12 +9,14 @@ use sagamill_eventstore::EventStore;
 use uuid::Uuid;
 
 use super::ask::error;
-use super::effect::{Entered, Running};
+use super::effect::Running;
 use super::{Answered, Ask, Barrier, Called, Effect, Given, Passage, Phase, Row, Slot, State, Verdict};
 use crate::{Error, Result};
 
 /// How long an effect outside the database is left alone by others, unless its owner says again that it is at it.
 const LEASE: Duration = Duration::from_secs(30);
+/// How far apart two processes may read the log's clock.
+const SKEW: Duration = Duration::from_secs(5);
 /// How long an ask waits that finds another one at work.
 const BUSY: Duration = Duration::from_secs(1);
 /// How often an ask looks again when another one of the same effect came between, before it lets the broker bring it again.
@@ -158,6 +160,8 @@ impl Gate {
             if let Some(verdict) = settled(&row) {
                 return self.close(passage, ask, verdict).await;
             }
+            // Its writer may have been waited for: what was the time before that is long past.
+            let now = self.store.now();
             if let Some(wait) = self.is_held(&row, now) {
                 return Ok(Verdict::Busy(wait));
             }
@@ -176,8 +180,11 @@ impl Gate {
             return self.close(passage, ask, verdict).await;
         }
         passage.commit().await?;
-        let answered = self.outside(&row, is_first, action, given, entered).await?;
-        self.conclude(ask, None, answered).await
+        let answered = self.outside(&row, is_first, action, given).await?;
+        let concluded = self.conclude(ask, None, answered).await;
+        // Until here: whoever enters takes a row of this process that is only started for one that was left behind.
+        drop(entered);
+        concluded
     }
 
     /// Writes down what an effect outside has come to. It is known now, and costs more than a commit to learn again: so it
@@ -237,6 +244,7 @@ impl Gate {
             if let Some(verdict) = settled(&row) {
                 return self.close(passage, ask, verdict).await;
             }
+            let now = self.store.now();
             if let Some(wait) = self.is_held(&row, now) {
                 return Ok(Verdict::Busy(wait));
             }
@@ -271,9 +279,11 @@ impl Gate {
         done.state = State::Undone;
         if !undo.is_transactional() {
             passage.commit().await?;
-            self.outside(&row, is_first, undo, given, entered).await?;
+            self.outside(&row, is_first, undo, given).await?;
             done.updated_at = self.store.now();
-            return self.conclude(ask, Some(&done), undone()).await;
+            let concluded = self.conclude(ask, Some(&done), undone()).await;
+            drop(entered);
+            return concluded;
         }
         let (mut passage, answered) = self.inside(passage, undo, given).await?;
         done.updated_at = self.store.now();
@@ -319,14 +329,7 @@ impl Gate {
     }
 
     /// The handler runs between two transactions, and its row says so for as long as it runs.
-    async fn outside(
-        &self,
-        row: &Row,
-        is_first: bool,
-        handler: &dyn Effect,
-        given: Given,
-        _entered: Entered,
-    ) -> Result<Answered, Stop> {
+    async fn outside(&self, row: &Row, is_first: bool, handler: &dyn Effect, given: Given) -> Result<Answered, Stop> {
         let called = given.called.clone();
         let [before, after] = self.points.around(&given);
         pass_by(before);
@@ -394,7 +397,7 @@ impl Gate {
         let until = row.lease_until.filter(|_| row.owner != Some(self.owner))?;
         let left = Duration::try_from(until.duration_since(now)).ok()?;
         // A lease that seems to last longer was written before the clock was set back.
-        (!left.is_zero() && left <= LEASE).then_some(left.min(BUSY))
+        (!left.is_zero() && left <= LEASE + SKEW).then_some(left.min(BUSY))
     }
     fn after(&self, wait: Duration) -> Timestamp {
         let now = self.store.now();
