@@ -1,8 +1,12 @@
-//! The participant's rules, each over a log in memory and one in SQLite: what is asked once is done once, whatever order
+//! The participant's rules, each over a log in memory, in SQLite and in PostgreSQL: what is asked once is done once, whatever order
 //! asks, repeats and undos come in.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../../eventstore/tests/server/mod.rs"]
+mod server;
+
 use std::{
+    any::Any,
     collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
@@ -80,7 +84,8 @@ struct Kit {
     stock: Stock,
     running: Running,
     effect: Uuid,
-    _dir: Option<tempfile::TempDir>,
+    /// Where the log is, kept as long as it.
+    _place: Box<dyn Any>,
 }
 
 struct Running(CancellationToken, JoinHandle<Result<()>>);
@@ -101,17 +106,19 @@ impl Running {
 }
 
 impl Kit {
-    async fn memory() -> Self {
-        Self::on(Memory::new().open(), None).await
+    async fn memory() -> Option<Self> {
+        Some(Self::on(Memory::new().open(), ()).await)
     }
-    async fn sqlite() -> Self {
+    async fn sqlite() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let store = EventStore::connect(&format!("sqlite:{}", dir.path().join("stock.db").display()))
-            .await
-            .unwrap();
-        Self::on(store, Some(dir)).await
+        let url = format!("sqlite:{}", dir.path().join("stock.db").display());
+        Some(Self::on(EventStore::connect(&url).await.unwrap(), dir).await)
     }
-    async fn on(store: EventStore, dir: Option<tempfile::TempDir>) -> Self {
+    async fn postgres() -> Option<Self> {
+        let database = server::Database::make()?;
+        Some(Self::on(EventStore::connect(&database.url()).await.unwrap(), database).await)
+    }
+    async fn on(store: EventStore, place: impl Any) -> Self {
         let (bus, stock) = (Bus::memory(), Stock::default());
         let running = Running::start(&store, &bus, &stock);
         Self {
@@ -120,7 +127,7 @@ impl Kit {
             stock,
             running,
             effect: Uuid::now_v7(),
-            _dir: dir,
+            _place: Box::new(place),
         }
     }
 
@@ -210,14 +217,22 @@ macro_rules! rules {
             use super::*;
             $(#[tokio::test(start_paused = true)]
             async fn $rule() {
-                super::$rule(Kit::memory().await).await;
+                super::$rule(Kit::memory().await.unwrap()).await;
             })*
         }
         mod sqlite {
             use super::*;
             $(#[tokio::test]
             async fn $rule() {
-                super::$rule(Kit::sqlite().await).await;
+                super::$rule(Kit::sqlite().await.unwrap()).await;
+            })*
+        }
+        mod postgres {
+            use super::*;
+            $(#[tokio::test]
+            async fn $rule() {
+                let Some(kit) = Kit::postgres().await else { return };
+                super::$rule(kit).await;
             })*
         }
     };
@@ -413,7 +428,7 @@ async fn two_handlers_of_one_command_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn an_undo_waits_for_whoever_is_at_the_action_and_learns_its_end_where_nobody_is() {
-    let mut kit = Kit::memory().await;
+    let mut kit = Kit::memory().await.unwrap();
     let started = tokio::time::Instant::now();
     kit.ask("hangs").await;
     kit.until("called", 1).await;

@@ -16,7 +16,11 @@ mod ask;
 mod effect;
 mod gate;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod row;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(all(test, feature = "sqlite"))]
@@ -37,8 +41,8 @@ pub(crate) use effect::{Answered, Called, Effect, Given};
 pub(crate) use gate::{Gate, KillPoints};
 use memory::MemoryBarrier;
 pub(crate) use row::{Row, State};
-#[cfg(feature = "sqlite")]
-use sqlite::SqliteBarrier;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use sql::SqlBarrier;
 
 use crate::Result;
 
@@ -48,6 +52,8 @@ pub fn migrations(scheme: &str) -> Option<&'static str> {
     match scheme {
         #[cfg(feature = "sqlite")]
         "sqlite" => Some(sqlite::MIGRATIONS),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Some(postgres::MIGRATIONS),
         _ => None,
     }
 }
@@ -108,7 +114,11 @@ pub(crate) trait Passage: Send {
 pub(crate) fn of<D>(store: &EventStore<D>) -> Box<dyn Barrier> {
     #[cfg(feature = "sqlite")]
     if let Some(store) = store.on::<sqlx::Sqlite>() {
-        return Box::new(SqliteBarrier::new(&store));
+        return Box::new(SqlBarrier::new(store));
+    }
+    #[cfg(feature = "postgres")]
+    if let Some(store) = store.on::<sqlx::Postgres>() {
+        return Box::new(SqlBarrier::new(store));
     }
     Box::new(MemoryBarrier::new(store.any()))
 }

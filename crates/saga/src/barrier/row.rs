@@ -23,7 +23,7 @@ pub(crate) enum State {
     Undone,
 }
 
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl State {
     const ALL: [Self; 5] = [Self::Started, Self::Done, Self::Rejected, Self::Tombstone, Self::Undone];
 

@@ -15,6 +15,9 @@ use uuid::Uuid;
 
 use super::{Answered, Ask, Effect, Gate, Given, KillPoints, Phase, Slot, Verdict, of};
 
+#[path = "../../../eventstore/tests/server/mod.rs"]
+mod server;
+
 const POINTS: KillPoints = KillPoints {
     effect: ["", ""],
     undo: ["", ""],
@@ -107,15 +110,7 @@ async fn nobody_else_is_let_to_a_running_effect_in_memory() {
     nobody_else_is_let_to_a_running_effect(EventStore::memory()).await;
 }
 
-#[tokio::test]
-async fn nobody_else_is_let_to_a_running_effect_on_sqlite() {
-    let (store, _dir) = sqlite().await;
-    nobody_else_is_let_to_a_running_effect(store).await;
-}
-
-#[tokio::test]
-async fn what_was_cut_short_in_this_process_need_not_wait_for_its_lease() {
-    let (store, _dir) = sqlite().await;
+async fn what_was_cut_short_in_this_process_need_not_wait_for_its_lease(store: EventStore) {
     let (one, _) = two_gates(&store).await;
     let (effect, take) = (Uuid::now_v7(), Outside::default());
     let ask = ask(effect, Phase::Forward);
@@ -129,9 +124,7 @@ async fn what_was_cut_short_in_this_process_need_not_wait_for_its_lease() {
     assert_eq!(take.calls.load(Ordering::Relaxed), 2);
 }
 
-#[tokio::test]
-async fn a_sweep_leaves_what_is_young_and_what_is_in_doubt() {
-    let (store, _dir) = sqlite().await;
+async fn a_sweep_leaves_what_is_young_and_what_is_in_doubt(store: EventStore) {
     let (one, two) = two_gates(&store).await;
     let (take, effects) = (Outside::default(), [Uuid::now_v7(), Uuid::now_v7()]);
     take.go.notify_one();
@@ -147,3 +140,59 @@ async fn a_sweep_leaves_what_is_young_and_what_is_in_doubt() {
         Verdict::Busy(_)
     ));
 }
+
+/// Of effects outside the database that are asked for at once, by several processes, one is begun.
+async fn of_many_asks_at_once_one_is_begun(store: EventStore) {
+    let take = Outside::default();
+    for _ in 0..10 {
+        let effect = Uuid::now_v7();
+        let (one, two) = two_gates(&store).await;
+        let calls = take.calls.load(Ordering::Relaxed);
+        let asks = [&one, &two, &one, &two].map(|gate| {
+            let (gate, take) = (gate.clone(), take.clone());
+            tokio::spawn(async move {
+                gate.pass(&ask(effect, Phase::Forward), Some(&take), None)
+                    .await
+                    .unwrap()
+            })
+        });
+        while take.calls.load(Ordering::Relaxed) == calls {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        take.go.notify_one();
+        let mut done = 0;
+        for ask in asks {
+            done += usize::from(matches!(ask.await.unwrap(), Verdict::Done(_)));
+        }
+        assert!(done >= 1);
+        assert_eq!(take.calls.load(Ordering::Relaxed), calls + 1);
+    }
+}
+
+macro_rules! on_databases {
+    ($($rule:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $rule() {
+                let (store, _dir) = super::sqlite().await;
+                super::$rule(store).await;
+            })*
+        }
+        #[cfg(feature = "postgres")]
+        mod on_postgres {
+            use super::{EventStore, server::Database};
+            $(#[tokio::test]
+            async fn $rule() {
+                let Some(database) = Database::make() else { return };
+                super::$rule(EventStore::connect(&database.url()).await.unwrap()).await;
+            })*
+        }
+    };
+}
+on_databases!(
+    nobody_else_is_let_to_a_running_effect,
+    what_was_cut_short_in_this_process_need_not_wait_for_its_lease,
+    a_sweep_leaves_what_is_young_and_what_is_in_doubt,
+    of_many_asks_at_once_one_is_begun,
+);
