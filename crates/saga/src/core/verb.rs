@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::{
-    By, Fact, Phase, Status, StepStatus,
-    react::{Decider, NoOp, Stop},
+    By, Fact, ParkReason, Phase, Status, StepStatus,
+    react::{Decider, NoOp, ReactError, Stop},
 };
 
 impl Decider<'_> {
@@ -72,7 +72,29 @@ impl Decider<'_> {
             return Err(NoOp::NothingToResume.into());
         }
         let by = By::system("a process that knows its definition is there again");
-        Ok(self.emit(Fact::Resumed { by })?)
+        self.emit(Fact::Resumed { by })?;
+        // An answer that came meanwhile may have left a step that does not go on by itself.
+        match (0..self.state.steps.len()).find(|index| self.is_stuck(*index)) {
+            Some(index) => Ok(self.park_stuck(index)?),
+            None => Ok(()),
+        }
+    }
+    fn park_stuck(&mut self, index: usize) -> Result<(), ReactError> {
+        let step = &self.state.steps[index];
+        let (phase, reason) = match step.status {
+            StepStatus::UndoStuck => (Phase::Compensate, ParkReason::Failed),
+            StepStatus::Rejected => (Phase::Forward, ParkReason::Rejected),
+            _ => (Phase::Forward, ParkReason::InDoubt),
+        };
+        let text = match (phase, &step.error) {
+            (Phase::Compensate, error) => {
+                let error = error.as_deref().unwrap_or_default();
+                format!("the undo of `{}` cannot succeed: {error}", self.name(index))
+            }
+            (Phase::Forward, Some(error)) => format!("`{}` does not go on: {error}", self.name(index)),
+            (Phase::Forward, None) => format!("`{}` was rejected after the pivot", self.name(index)),
+        };
+        self.park(index, phase, reason, text)
     }
 
     pub(super) fn skip(

@@ -69,6 +69,11 @@ fn inputs(plan: &Plan, state: &State) -> Vec<InputKind> {
             reason: ParkReason::Operator,
             text: "for a look".into(),
         },
+        InputKind::Park {
+            reason: ParkReason::UnknownDefinition,
+            text: "nobody knows it".into(),
+        },
+        InputKind::DefinitionKnown,
     ];
     for (index, (step, at)) in plan.steps.iter().zip(&state.steps).enumerate() {
         for phase in [Phase::Forward, Phase::Compensate] {
@@ -358,4 +363,42 @@ fn a_verb_is_meant_for_the_version_that_was_seen() {
         moved += 1;
     });
     assert!(moved > 100);
+}
+
+#[test]
+fn a_saga_whose_definition_was_unknown_goes_on_as_it_was() {
+    let definition = small();
+    let plan = definition.plan();
+    let (mut resumed, mut left_alone) = (0, 0);
+    explore(plan, |node, kind, decision| {
+        if !matches!(kind, InputKind::DefinitionKnown) {
+            return;
+        }
+        if !node.state.waits_for_its_definition() {
+            left_alone += 1;
+            return assert!(decision.events.is_empty(), "{}", signature(&node.state));
+        }
+        resumed += 1;
+        let first = &decision.events[0].event.fact;
+        assert!(
+            matches!(first, Fact::Resumed { by } if by.actor == "sagamill"),
+            "{first:?}"
+        );
+        assert!(decision.next.status != node.state.status);
+    });
+    assert!(resumed > 50 && left_alone > 50, "{resumed} {left_alone}");
+    // Parked and resumed with nothing between, nothing has changed: what waited waits as long as it did.
+    explore(plan, |node, kind, decision| {
+        let unknown = ParkReason::UnknownDefinition;
+        if !matches!(kind, InputKind::Park { reason, .. } if *reason == unknown) || !node.state.is_running() {
+            return;
+        }
+        let known = told(&decision.next, &InputKind::DefinitionKnown, 99);
+        let after = decide(plan, &decision.next, &[known]).next;
+        let before = State {
+            version: after.version,
+            ..node.state.clone()
+        };
+        assert_eq!(after, before, "{}", signature(&node.state));
+    });
 }
