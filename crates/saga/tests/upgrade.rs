@@ -7,11 +7,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use sagamill_bus::Bus;
-use sagamill_eventstore::{EventStore, Memory, Recorded};
+use sagamill_eventstore::{Append, EventStore, Expected, Memory, NewEvent, Recorded};
 use sagamill_saga::prelude::*;
 use sagamill_saga::{
-    Sagas,
-    core::{Fact, ParkReason, SagaEvent},
+    Error, Sagas,
+    core::{DecodeError, Fact, LoadError, ParkReason, SagaEvent, header},
 };
 use shop::{Charge, Order, Reserve, Running, Ship, World, order, participants, secs};
 
@@ -324,5 +324,58 @@ async fn on_sqlite_sagas_are_parked_and_go_on() {
     assert_eq!(world.of("a"), ["reserve", "note", "charge", "ship"]);
     old_runs.end().await;
     new_runs.end().await;
+    served.end().await;
+}
+
+/// Appends what a library of a later revision writes to a saga's stream.
+async fn append_newer(store: &EventStore, stream: &str, name: &str, is_aux: bool) {
+    let mut read = store.read(stream);
+    let mut event = NewEvent::new(name, &b"{}"[..]);
+    while let Some(before) = read.next().await {
+        event.headers = before.unwrap().headers;
+    }
+    event.headers.set(header::CORE, "2");
+    if is_aux {
+        event.headers.set(header::AUX, "1");
+    }
+    let append = Append {
+        stream: stream.into(),
+        expected: Expected::Exists,
+        events: vec![event],
+    };
+    store.commit(append).await.unwrap();
+}
+
+/// What a newer library wrote is not folded past, and what it has marked for that is.
+#[tokio::test(start_paused = true)]
+async fn a_saga_that_a_newer_library_has_touched_is_left_to_it() {
+    let (log, theirs, world, bus) = (Memory::new(), Memory::new(), World::default(), Bus::memory());
+    let store = log.open();
+    let (olds, runs) = binary(&store, &world, &bus, vec![old(1)]);
+    waiting(&olds[0], 1..4).await;
+    append_newer(&store, "saga-order/1", "saga.step-hopped", false).await;
+    append_newer(&store, "saga-order/2", "saga.commented", true).await;
+    let served = Running::participant(participants(&theirs.open(), &world), &bus);
+    for n in 2..4 {
+        let outcome = olds[0].get(n).await.unwrap().outcome().await.unwrap();
+        assert!(matches!(outcome, Outcome::Completed(_)), "{n}: {outcome:?}");
+        assert_eq!(world.of(&n.to_string()), expected(n, false));
+    }
+    tokio::time::sleep(3 * GRACE).await;
+    let mut read = store.read("saga-order/1");
+    let mut names = Vec::new();
+    while let Some(event) = read.next().await {
+        names.push(event.unwrap().name);
+    }
+    assert_eq!(names, ["saga.started", "saga.step-requested", "saga.step-hopped"]);
+    let refused = olds[0].get(1).await;
+    let newer = |error: &Error| {
+        let Error::Unloadable { source, .. } = error else {
+            return false;
+        };
+        matches!(source, LoadError::Decode(DecodeError::Newer { rev: 2, .. }))
+    };
+    assert!(refused.as_ref().is_err_and(newer), "{refused:?}");
+    runs.end().await;
     served.end().await;
 }

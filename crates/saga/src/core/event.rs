@@ -310,10 +310,16 @@ pub enum Fact {
     },
     /// What had been done has been undone.
     Compensated(Finish),
+    /// A fact of a newer library, which has marked it as one that an older may pass over: it changes nothing. Never written
+    /// here.
+    Aux {
+        /// Its name in the log.
+        name: String,
+    },
 }
 
 impl Fact {
-    /// Its name in the log.
+    /// Its name in the log; of a fact that is passed over, one word for all.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Started { .. } => "saga.started",
@@ -333,6 +339,7 @@ impl Fact {
             Self::Resumed { .. } => "saga.resumed",
             Self::Completed { .. } => "saga.completed",
             Self::Compensated(_) => "saga.compensated",
+            Self::Aux { .. } => "saga.aux",
         }
     }
     /// The ask it is about.
@@ -353,7 +360,8 @@ impl Fact {
             | Self::CancelRequested { .. }
             | Self::DeadlinePassed { .. }
             | Self::Resumed { .. }
-            | Self::Compensated(_) => None,
+            | Self::Compensated(_)
+            | Self::Aux { .. } => None,
         }
     }
 }

@@ -80,6 +80,7 @@ pub(super) fn saga_allows(state: &State, fact: &Fact) -> bool {
     let forward = !state.is_unwinding();
     match (&state.status, fact) {
         (Status::New, fact) => matches!(fact, Fact::Started { .. }),
+        (_, Fact::Aux { .. }) => true,
         (Status::Completed | Status::Compensated { .. }, _) | (_, Fact::Started { .. }) => false,
         (Status::Running, Fact::StepRequested(request)) => forward || request.ask.attempt > 1,
         (Status::Running, Fact::StepWaiting { .. } | Fact::StepSkipped { by: None, .. } | Fact::Completed { .. }) => {

@@ -225,6 +225,7 @@ impl Fact {
                 Some(reason) => format!("the saga is undone, because {reason}"),
                 None => "the saga is undone".to_owned(),
             },
+            (Self::Aux { name }, _) => format!("`{name}`, which only a newer library can read"),
             (Self::Started { .. }, _) | (_, None) => "the saga is started".to_owned(),
         }
     }

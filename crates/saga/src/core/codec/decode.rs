@@ -26,21 +26,18 @@ impl SagaEvent {
             payload: &recorded.event,
         };
         let rev = read.number(header::CORE)?;
-        if rev > CORE_REV {
+        let is_aux = recorded.headers.get(header::AUX) == Some("1");
+        if rev > CORE_REV && !is_aux {
             return Err(DecodeError::Newer {
                 name: recorded.name.clone(),
                 rev,
             });
         }
-        let begun = match recorded.headers.get(header::BEGUN) {
-            Some(json) => read_begun(json).ok_or_else(|| read.missing(header::BEGUN))?,
-            None => Vec::new(),
-        };
-        let event = Self {
-            at: read.time(header::TIME)?,
-            hash: read.hex(header::HASH)?,
-            begun,
-            fact: read.fact()?,
+        let event = match read.event() {
+            // Also one whose name is known and whose content is not: it is the newer library's.
+            Err(_) if is_aux => read.passed_over()?,
+            Ok(_) if is_aux && rev > CORE_REV => read.passed_over()?,
+            event => event?,
         };
         let process = recorded.headers.get(header::PROCESS).map(str::to_owned);
         Ok(Entry {
@@ -248,6 +245,27 @@ impl<'a> Reader<'a> {
             }
             "saga.compensated" => Fact::Compensated(self.json::<Note<'_>>()?.into_finish()),
             other => return Err(DecodeError::Unknown(other.to_owned())),
+        })
+    }
+    fn event(&self) -> Result<SagaEvent, DecodeError> {
+        let begun = match self.headers.get(header::BEGUN) {
+            Some(json) => read_begun(json).ok_or_else(|| self.missing(header::BEGUN))?,
+            None => Vec::new(),
+        };
+        Ok(SagaEvent {
+            at: self.time(header::TIME)?,
+            hash: self.hex(header::HASH)?,
+            begun,
+            fact: self.fact()?,
+        })
+    }
+    fn passed_over(&self) -> Result<SagaEvent, DecodeError> {
+        let name = self.name.to_owned();
+        Ok(SagaEvent {
+            at: self.time(header::TIME)?,
+            hash: None,
+            begun: Vec::new(),
+            fact: Fact::Aux { name },
         })
     }
     fn timed_out(&self, ask: Ask) -> Result<Fact, DecodeError> {

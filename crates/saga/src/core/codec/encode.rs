@@ -111,6 +111,10 @@ fn set_fact(new: &mut NewEvent, identity: &Identity, fact: &Fact) {
             })
         }
         Fact::Compensated(finish) => note(&Note::end(finish)),
+        Fact::Aux { .. } => {
+            headers.set(header::AUX, "1");
+            Bytes::from_static(b"{}")
+        }
     };
 }
 

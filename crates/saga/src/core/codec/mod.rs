@@ -21,6 +21,8 @@ pub const CORE_REV: u32 = 1;
 pub mod header {
     /// [`CORE_REV`](super::CORE_REV) of the library that wrote the event.
     pub const CORE: &str = "sagamill-core";
+    /// `1` on a fact that a library which does not know it may pass over, whatever its revision.
+    pub const AUX: &str = "sagamill-aux";
     /// The hash of the saga's memory after the event, 16 hexadecimal digits.
     pub const HASH: &str = "sagamill-hash";
     /// The process that decided, and its incarnation.

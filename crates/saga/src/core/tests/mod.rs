@@ -3,6 +3,7 @@
 mod exhaustive;
 mod explored;
 mod fixture;
+mod golden;
 mod linear;
 mod parked;
 mod stored;
