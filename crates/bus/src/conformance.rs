@@ -4,16 +4,51 @@
 //! works, what is not is refused with [`Error::Unsupported`](crate::Error::Unsupported). A scenario fails by panicking.
 //! Each uses topics of its own, so that they may share a broker and run side by side.
 //!
-//! ```ignore
+//! ```
+//! # use std::sync::LazyLock;
+//! # use sagamill_bus::{Capabilities, Deliveries, Message, Receipt, Result, Subscribe, Topic, Transport, memory::Memory};
+//! # /// Something that a third party could have written.
+//! # struct CarrierTransport(Bus);
+//! # impl CarrierTransport {
+//! #     async fn connect(_: &str) -> Result<Self> {
+//! #         static BROKER: LazyLock<Memory> = LazyLock::new(Memory::new);
+//! #         Ok(Self(BROKER.connect()))
+//! #     }
+//! # }
+//! # impl Transport for CarrierTransport {
+//! #     fn name(&self) -> &'static str {
+//! #         "carrier"
+//! #     }
+//! #     fn capabilities(&self) -> Capabilities {
+//! #         self.0.capabilities()
+//! #     }
+//! #     async fn publish(&self, topic: &Topic, batch: Vec<Message>) -> Vec<Result<Receipt>> {
+//! #         self.0.publish_each(topic, batch).await
+//! #     }
+//! #     async fn subscribe(&self, request: Subscribe) -> Result<Deliveries> {
+//! #         self.0.subscribe(request).await
+//! #     }
+//! #     async fn close(&self) -> Result<()> {
+//! #         self.0.clone().close().await
+//! #     }
+//! # }
+//! use sagamill_bus::{Bus, conformance::Harness};
+//!
 //! struct Carrier;
 //!
-//! impl sagamill_bus::conformance::Harness for Carrier {
+//! impl Harness for Carrier {
 //!     async fn connect(&self) -> Bus {
 //!         Bus::new(CarrierTransport::connect("localhost:4711").await.unwrap())
 //!     }
 //! }
 //!
 //! sagamill_bus::conformance!(#[tokio::test] Carrier);
+//! # // The tests of an example are not run: two of them stand for all.
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! #     sagamill_bus::conformance::content_arrives_as_it_was_sent(&Carrier).await;
+//! #     sagamill_bus::conformance::topics_do_not_mix(&Carrier).await;
+//! # }
 //! ```
 
 mod capability;

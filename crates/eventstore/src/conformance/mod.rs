@@ -1,10 +1,16 @@
 //! What every log must do, as tests that run over any of them: the memory log, SQLite, PostgreSQL.
 //!
-//! ```ignore
+//! ```
 //! // tests/conformance.rs, with `tokio` among the dev-dependencies
 //! mod memory {
 //!     sagamill_eventstore::conformance!(sagamill_eventstore::conformance::in_memory());
 //! }
+//! # // The tests of an example are not run: one of them stands for all.
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! #     use sagamill_eventstore::conformance::{in_memory, in_time, log::appending};
+//! #     in_time(appending::positions_and_versions_are_dense(in_memory())).await;
+//! # }
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
