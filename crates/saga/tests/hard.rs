@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::StreamExt as _;
 use sagamill_bus::{Bus, Subscribe};
-use sagamill_eventstore::{Fault, Memory, Recorded};
+use sagamill_eventstore::{Append, Expected, Fault, Memory, NewEvent, Position, Recorded};
 use sagamill_saga::prelude::*;
 use sagamill_saga::{Error, Sagas};
 use shop::{Order, Reserve, Running, World, by_bus, locally, order, participants, secs};
@@ -505,4 +505,39 @@ async fn a_clock_that_is_set_back_keeps_nobody_waiting() {
     let names = history(&log, "saga-slow/long").await;
     assert_eq!(names, ["saga.started", "saga.step-timed-out"]);
     running.end().await;
+}
+
+/// Whoever waits has looked at a part of the log that is gone: what stands there now is no less news.
+#[tokio::test(start_paused = true)]
+async fn an_end_is_told_although_the_log_lost_its_tail() {
+    for regrown in [0, 1, 40] {
+        let (log, world) = (Memory::new(), World::default());
+        let definition = || Saga::define("slow").step("one", local(hangs).no_undo()).build();
+        let elsewhere = Coordinator::new(&log.open()).register(definition()).unwrap();
+        let saga = elsewhere.start("a", order("tea", 1)).await.unwrap();
+        let store = log.open();
+        let grow = async |events: usize| {
+            for _ in 0..events {
+                let append = Append {
+                    stream: "noise-1".into(),
+                    expected: Expected::Any,
+                    events: vec![NewEvent::new("noted", "1")],
+                };
+                store.commit(append).await.unwrap();
+            }
+        };
+        grow(20).await;
+        let waits = tokio::spawn(async move { saga.outcome().await });
+        tokio::time::sleep(secs(1)).await;
+        grow(5).await;
+        tokio::time::sleep(secs(1)).await;
+        log.lose_tail(Position(1));
+        let coordinator = Coordinator::new(&log.open()).with_state(world);
+        coordinator.register(definition()).unwrap();
+        let running = Running::coordinator(&coordinator);
+        grow(regrown).await;
+        let told = tokio::time::timeout(secs(60), waits).await.expect("it is told in time");
+        assert!(matches!(told.unwrap().unwrap(), Outcome::Completed(_)));
+        running.end().await;
+    }
 }

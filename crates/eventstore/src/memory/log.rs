@@ -59,8 +59,8 @@ impl MemoryLog {
         *self.faults.lock().expect("invariant: no fault hook panics") = Some(decide);
     }
     pub(super) fn lose_tail(&self, after: Position) {
+        // Nobody rings for it, as nobody does at a failover.
         self.state().ledger.lose_tail(after);
-        self.bell.ring_at(after);
     }
     /// Held for a few steps and never across an await.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

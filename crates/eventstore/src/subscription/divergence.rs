@@ -7,7 +7,7 @@ use crate::{Anchor, Error, Lease, Position, Result, backend::Backend};
 /// # Errors
 /// [`Error::LogDiverged`] where the log has no event there, or another one.
 pub(super) async fn check(backend: &dyn Backend, lease: &Lease, at: Anchor) -> Result<()> {
-    if is_in(backend, at).await? {
+    if holds(backend, at).await? {
         return Ok(());
     }
     let common = common(backend, &lease.name, lease.shard).await?.position;
@@ -33,7 +33,7 @@ pub(crate) async fn settle(backend: &dyn Backend, name: &str, verdict: Verdict) 
     let mut moved = 0;
     let checkpoints = backend.checkpoints().await?;
     for checkpoint in checkpoints.into_iter().filter(|checkpoint| checkpoint.name == name) {
-        if is_in(backend, checkpoint.at).await? {
+        if holds(backend, checkpoint.at).await? {
             continue;
         }
         let to = match verdict {
@@ -67,13 +67,14 @@ async fn as_far(backend: &dyn Backend, position: Position) -> Result<Anchor> {
 /// The newest anchor of a shard that is in this log; the beginning where none is.
 async fn common(backend: &dyn Backend, name: &str, shard: u16) -> Result<Anchor> {
     for anchor in backend.anchors(name, shard).await? {
-        if is_in(backend, anchor).await? {
+        if holds(backend, anchor).await? {
             return Ok(anchor);
         }
     }
     Ok(Anchor::default())
 }
 
-async fn is_in(backend: &dyn Backend, at: Anchor) -> Result<bool> {
+/// Whether the log has this event at this position.
+pub(crate) async fn holds(backend: &dyn Backend, at: Anchor) -> Result<bool> {
     Ok(at.position == Position(0) || at.event.is_some() && backend.event_at(at.position).await? == at.event)
 }

@@ -69,6 +69,10 @@ impl Cache {
             inner.used.remove(&at);
         }
     }
+    /// Forgets all.
+    pub(crate) fn clear(&self) {
+        *self.lock() = Inner::default();
+    }
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

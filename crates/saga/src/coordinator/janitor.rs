@@ -139,13 +139,14 @@ impl Janitor<'_> {
         let row = self.rows.get(&shape).copied();
         let from = started.position.0;
         match row {
-            Some(row) if !row.is_done => return self.progress.done(SHARD, started.position),
+            Some(row) if !row.is_done && row.from <= from => return self.progress.done(SHARD, started.position),
+            // It comes before what was known where the log lost its tail.
             Some(row) => self.set(
                 shape,
                 Row {
                     from: row.from.min(from),
                     is_done: false,
-                    due: None,
+                    ..row
                 },
             ),
             None => self.set(

@@ -251,6 +251,8 @@ struct Run(Arc<Host>);
 impl Run {
     fn begin(host: &Arc<Host>) -> Self {
         host.queue.open();
+        // The log may have lost its tail since, and with it what is remembered of sagas.
+        host.cache.clear();
         Self(host.clone())
     }
 }

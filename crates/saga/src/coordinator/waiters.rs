@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use sagamill_eventstore::{EventStore, Position};
+use sagamill_eventstore::{Anchor, EventStore, Position};
 use tokio::sync::{Notify, futures::OwnedNotified};
 
 use crate::Result;
@@ -21,7 +21,7 @@ const ENDS: [&str; 3] = ["saga.completed", "saga.compensated", "saga.parked"];
 pub(crate) struct Waiters {
     waiting: Mutex<Waiting>,
     /// How far the log has been looked at; held by that one of those who wait who looks for all.
-    tail: tokio::sync::Mutex<Option<Position>>,
+    tail: tokio::sync::Mutex<Option<Anchor>>,
 }
 
 /// For each saga, how to tell those who wait, and how many they are. In order, so that a run can be repeated.
@@ -66,7 +66,7 @@ impl Waiters {
         let mut from = match *tail {
             Some(from) => from,
             None => {
-                let head = store.head().await?.position;
+                let head = store.head().await?;
                 // Nobody has looked at what came before: each one looks at his own saga once more.
                 *tail = Some(head);
                 self.wake_all();
@@ -74,16 +74,17 @@ impl Waiters {
             }
         };
         loop {
-            store.wait_for(from).await;
-            let head = store.head().await?.position;
-            let mut read = store
-                .read_all()
-                .from(Position(from.0 + 1))
-                .to(head)
-                .category(crate::wire::CATEGORY)
-                .types(ENDS);
-            while let Some(event) = read.next().await {
-                self.wake(event?.stream.as_str());
+            store.wait_for(from.position).await;
+            let head = store.head().await?;
+            if store.holds(from).await? {
+                let mut read = store.read_all().from(Position(from.position.0 + 1)).to(head.position);
+                read = read.category(crate::wire::CATEGORY).types(ENDS);
+                while let Some(event) = read.next().await {
+                    self.wake(event?.stream.as_str());
+                }
+            } else {
+                // The log lost its tail: who knows what stands there now.
+                self.wake_all();
             }
             from = head;
             *tail = Some(from);
