@@ -15,6 +15,7 @@ const THOUSAND: u32 = 1_000;
 /// So many callers, each appending single events to a stream of its own.
 pub(crate) async fn single(setting: &Setting, callers: usize) -> anyhow::Result<Pair> {
     side_by_side(
+        setting,
         async || store(setting, callers, 1).await,
         async || group_commit(setting, callers).await,
     )
@@ -23,7 +24,12 @@ pub(crate) async fn single(setting: &Setting, callers: usize) -> anyhow::Result<
 
 /// One caller, a thousand events a call.
 pub(crate) async fn thousand(setting: &Setting) -> anyhow::Result<Pair> {
-    side_by_side(async || store(setting, 1, THOUSAND).await, async || rows(setting)).await
+    side_by_side(
+        setting,
+        async || store(setting, 1, THOUSAND).await,
+        async || rows(setting),
+    )
+    .await
 }
 
 async fn store(setting: &Setting, callers: usize, events_per_call: u32) -> anyhow::Result<Sample> {

@@ -7,7 +7,11 @@ use std::{
 
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 
-use crate::{append, measure::Pair, memory_bus, replay, saga, staged};
+use crate::{
+    append,
+    measure::{Pair, Side},
+    memory_bus, replay, saga, staged,
+};
 
 /// What a case is run with.
 #[derive(Debug)]
@@ -16,6 +20,10 @@ pub(crate) struct Setting {
     pub(crate) folder: PathBuf,
     /// How long a round is measured.
     pub(crate) round: Duration,
+    /// How often each side is run; the median round counts.
+    pub(crate) rounds: usize,
+    /// The only side that is run; none: both.
+    pub(crate) side: Option<Side>,
 }
 
 impl Setting {

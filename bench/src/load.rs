@@ -24,16 +24,32 @@ impl Window {
             end: begin + round,
         }
     }
-    /// Counts a call that began in the window and ended in it.
-    fn record(self, started: Instant, calls: &mut Vec<Duration>) {
+    fn sample(self, calls: Calls, units_per_call: u32) -> Sample {
+        let rate = per_second(calls.times.len(), self.end - self.begin) * f64::from(units_per_call);
+        Sample::new(rate, calls.all * units_per_call as usize, calls.times)
+    }
+}
+
+/// The calls of a round.
+#[derive(Debug, Default)]
+struct Calls {
+    /// How long those took that ended in the window.
+    times: Vec<Duration>,
+    /// How many there were, warm-up and last ones included.
+    all: usize,
+}
+
+impl Calls {
+    fn record(&mut self, window: Window, started: Instant) {
         let ended = Instant::now();
-        if ended >= self.begin && ended <= self.end {
-            calls.push(ended - started);
+        self.all += 1;
+        if ended >= window.begin && ended <= window.end {
+            self.times.push(ended - started);
         }
     }
-    fn sample(self, calls: Vec<Duration>, units_per_call: u32) -> Sample {
-        let rate = per_second(calls.len(), self.end - self.begin) * f64::from(units_per_call);
-        Sample::new(rate, calls)
+    fn add(&mut self, other: Self) {
+        self.times.extend(other.times);
+        self.all += other.all;
     }
 }
 
@@ -49,26 +65,26 @@ where
     Fut: Future<Output = anyhow::Result<()>> + Send,
 {
     let window = Window::new(round);
-    let mut callers: JoinSet<anyhow::Result<Vec<Duration>>> = (0..callers)
+    let mut callers: JoinSet<anyhow::Result<Calls>> = (0..callers)
         .map(|caller| {
             let op = op.clone();
             async move {
-                let mut calls = Vec::new();
+                let mut calls = Calls::default();
                 for number in 0.. {
                     let started = Instant::now();
                     if started >= window.end {
                         break;
                     }
                     op(caller, number).await?;
-                    window.record(started, &mut calls);
+                    calls.record(window, started);
                 }
                 Ok(calls)
             }
         })
         .collect();
-    let mut calls = Vec::new();
+    let mut calls = Calls::default();
     while let Some(of_one) = callers.join_next().await {
-        calls.extend(of_one??);
+        calls.add(of_one??);
     }
     Ok(window.sample(calls, units_per_call))
 }
@@ -80,14 +96,14 @@ pub(crate) fn blocking_loop(
     mut op: impl FnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<Sample> {
     let window = Window::new(round);
-    let mut calls = Vec::new();
+    let mut calls = Calls::default();
     loop {
         let started = Instant::now();
         if started >= window.end {
             return Ok(window.sample(calls, units_per_call));
         }
         op()?;
-        window.record(started, &mut calls);
+        calls.record(window, started);
     }
 }
 
@@ -98,7 +114,7 @@ pub(crate) async fn passes(round: Duration, pass: impl AsyncFn() -> anyhow::Resu
     while units == 0 || started.elapsed() < round {
         units += pass().await?;
     }
-    Ok(Sample::new(per_second(units, started.elapsed()), Vec::new()))
+    Ok(Sample::new(per_second(units, started.elapsed()), units, Vec::new()))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count far below 2^52")]

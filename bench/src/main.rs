@@ -35,9 +35,12 @@ struct Args {
     /// The store that the cases run on
     #[arg(long, default_value = "sqlite")]
     store: String,
-    /// How long one round of a case runs; each has three rounds of its own and three of its baseline
+    /// How long one round of a case runs
     #[arg(long, default_value_t = 1.5)]
     seconds: f64,
+    /// Rounds of each case and as many of its baseline, in turns; the median round counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
     /// One JSON object a line, or a table
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -45,6 +48,9 @@ struct Args {
     /// real disk where that is on one
     #[arg(long)]
     data: Option<PathBuf>,
+    /// Runs one side alone, for a profiler
+    #[arg(long, hide = true)]
+    side: Option<measure::Side>,
     /// Passes messages one way and ends: what an instruction counter is put around
     #[arg(long, hide = true, requires = "messages")]
     pass: Option<memory_bus::Way>,
@@ -72,6 +78,8 @@ fn main() -> anyhow::Result<()> {
     let setting = Setting {
         folder: folder.path().to_owned(),
         round: Duration::try_from_secs_f64(args.seconds)?,
+        rounds: args.rounds.max(1),
+        side: args.side,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut report = report::Report::new(args.output);

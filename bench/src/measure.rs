@@ -2,14 +2,19 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// Rounds of each side; their median counts.
-const ROUNDS: usize = 3;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::case::Setting;
 
 /// One round of one side.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sample {
     /// Units per second.
     pub(crate) rate: f64,
+    /// Units in all, those included that were not timed.
+    units: usize,
+    /// What one unit took of the processors, of all threads of this process and of the kernel for them.
+    pub(crate) cpu: Duration,
     /// How long single calls took, sorted; empty where there are none to speak of.
     pub(crate) latencies: Vec<Duration>,
     /// Further figures, by name.
@@ -23,14 +28,22 @@ pub(crate) struct Pair {
     pub(crate) baseline: Sample,
 }
 
+/// One side of a pair, where a profiler is to see it alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Side {
+    Ours,
+    Baseline,
+}
+
 impl Sample {
     /// Takes in single calls' times.
-    pub(crate) fn new(rate: f64, mut latencies: Vec<Duration>) -> Self {
+    pub(crate) fn new(rate: f64, units: usize, mut latencies: Vec<Duration>) -> Self {
         latencies.sort_unstable();
         Self {
             rate,
+            units,
             latencies,
-            more: BTreeMap::new(),
+            ..Self::default()
         }
     }
     /// Adds a figure.
@@ -54,13 +67,18 @@ impl Sample {
 
 /// Runs both sides in turns, so that what disturbs the machine disturbs both.
 pub(crate) async fn side_by_side(
+    setting: &Setting,
     ours: impl AsyncFn() -> anyhow::Result<Sample>,
     baseline: impl AsyncFn() -> anyhow::Result<Sample>,
 ) -> anyhow::Result<Pair> {
     let (mut mine, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        mine.push(ours().await?);
-        theirs.push(baseline().await?);
+    for _ in 0..setting.rounds {
+        if setting.side != Some(Side::Baseline) {
+            mine.push(round(&ours).await?);
+        }
+        if setting.side != Some(Side::Ours) {
+            theirs.push(round(&baseline).await?);
+        }
     }
     Ok(Pair {
         ours: median(mine),
@@ -68,9 +86,33 @@ pub(crate) async fn side_by_side(
     })
 }
 
+/// One round, and what it took of the processors, its preparations included.
+async fn round(side: &impl AsyncFn() -> anyhow::Result<Sample>) -> anyhow::Result<Sample> {
+    let before = processor_time();
+    let sample = side().await?;
+    let cpu = processor_time().saturating_sub(before);
+    Ok(Sample {
+        cpu: Duration::from_secs_f64(cpu.as_secs_f64() / sample.units.max(1) as f64),
+        ..sample
+    })
+}
+
+fn processor_time() -> Duration {
+    // It never is before the process began.
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}
+
+/// The round of median rate, with the median of what a unit took of the processors. Empty where no round was run.
 fn median(mut samples: Vec<Sample>) -> Sample {
+    samples.sort_by_key(|sample| sample.cpu);
+    let cpu = samples.get(samples.len() / 2).map(|sample| sample.cpu);
     samples.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-    samples.swap_remove(samples.len() / 2)
+    let middle = samples.len() / 2;
+    let sample = samples.into_iter().nth(middle).unwrap_or_default();
+    Sample {
+        cpu: cpu.unwrap_or_default(),
+        ..sample
+    }
 }
 
 #[cfg(test)]
@@ -81,16 +123,24 @@ mod tests {
 
     #[test]
     fn the_middle_round_counts() {
-        let samples = [3.0, 9.0, 1.0].map(|rate| Sample {
+        let samples = [(3.0, 7), (9.0, 8), (1.0, 1)].map(|(rate, cpu)| Sample {
             rate,
+            cpu: Duration::from_micros(cpu),
             ..Sample::default()
         });
-        assert!((median(samples.to_vec()).rate - 3.0).abs() < f64::EPSILON);
+        let middle = median(samples.to_vec());
+        assert!((middle.rate - 3.0).abs() < f64::EPSILON);
+        assert_eq!(middle.cpu, Duration::from_micros(7));
+    }
+
+    #[test]
+    fn a_side_that_was_left_out_is_empty() {
+        assert!(median(Vec::new()).rate.abs() < f64::EPSILON);
     }
 
     #[test]
     fn percentiles_are_of_sorted_calls() {
-        let sample = Sample::new(1.0, (1..=101).rev().map(Duration::from_millis).collect());
+        let sample = Sample::new(1.0, 101, (1..=101).rev().map(Duration::from_millis).collect());
         assert_eq!(sample.percentile(0.5), Some(Duration::from_millis(51)));
         assert_eq!(sample.percentile(0.99), Some(Duration::from_millis(100)));
         assert_eq!(Sample::default().percentile(0.5), None);

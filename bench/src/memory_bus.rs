@@ -27,8 +27,16 @@ const MESSAGES_PER_SECOND: f64 = 100_000.0;
 /// One publisher, then 64, to one consumer that acks each.
 pub(crate) async fn run(setting: &Setting) -> anyhow::Result<Pair> {
     let count = messages(setting.round);
-    let one = side_by_side(async || bus(count, 1).await, async || channel(count, 1).await).await?;
-    let many = side_by_side(async || bus(count, 64).await, async || channel(count, 64).await).await?;
+    let one = side_by_side(setting, async || bus(count, 1).await, async || channel(count, 1).await).await?;
+    let many = side_by_side(
+        setting,
+        async || bus(count, 64).await,
+        async || channel(count, 64).await,
+    )
+    .await?;
+    if setting.side.is_some() {
+        return Ok(one);
+    }
     let mut ours = one
         .ours
         .with("publishers_64", many.ours.rate)
@@ -107,7 +115,7 @@ async fn bus(count: usize, publishers: usize) -> anyhow::Result<Sample> {
     }
     joined(tasks).await?;
     consumer.await??;
-    let sample = Sample::new(per_second(count, started.elapsed()), Vec::new());
+    let sample = Sample::new(per_second(count, started.elapsed()), count, Vec::new());
     bus.close().await?;
     Ok(sample)
 }
@@ -134,7 +142,7 @@ async fn channel(count: usize, publishers: usize) -> anyhow::Result<Sample> {
     }
     joined(tasks).await?;
     consumer.await??;
-    Ok(Sample::new(per_second(count, started.elapsed()), Vec::new()))
+    Ok(Sample::new(per_second(count, started.elapsed()), count, Vec::new()))
 }
 
 async fn joined(mut tasks: JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {

@@ -20,11 +20,19 @@ use crate::{
 const EVENTS: usize = 200_000;
 const PAGE: usize = 5_000;
 
+/// All columns that an event has in the store, and where two of them stand among them.
+const SCAN: &str =
+    "SELECT pos, version, recorded_at, event_id, corr, caus, schema_version, stream_id, type, topic, key,
+    payload, meta FROM es_event ORDER BY pos";
+const TYPE: usize = 8;
+const PAYLOAD: usize = 11;
+
 /// Every field of every event, the payload as bytes.
 pub(crate) async fn raw(setting: &Setting) -> anyhow::Result<Pair> {
     let log = Log::fill(setting).await?;
     let pass = async || log.read(|event| Ok(event.event.len() as u64)).await;
     side_by_side(
+        setting,
         async || passes(setting.round, pass).await,
         async || passes(setting.round, async || scan(&log.connection, touch)).await,
     )
@@ -39,6 +47,7 @@ pub(crate) async fn decoded(setting: &Setting) -> anyhow::Result<Pair> {
         Ok(typed.cents())
     };
     side_by_side(
+        setting,
         async || passes(setting.round, async || log.read(decode).await).await,
         async || passes(setting.round, async || scan(&log.connection, touch_decoded)).await,
     )
@@ -106,7 +115,7 @@ fn reader(path: &Path) -> anyhow::Result<Connection> {
 
 /// Steps over the whole table.
 fn scan(connection: &Connection, touch: fn(&Row<'_>) -> anyhow::Result<u64>) -> anyhow::Result<usize> {
-    let mut statement = connection.prepare_cached("SELECT * FROM es_event ORDER BY pos")?;
+    let mut statement = connection.prepare_cached(SCAN)?;
     let mut rows = statement.query([])?;
     let (mut events, mut sum) = (0, 0_u64);
     while let Some(row) = rows.next()? {
@@ -131,7 +140,7 @@ fn touch(row: &Row<'_>) -> anyhow::Result<u64> {
 }
 
 fn touch_decoded(row: &Row<'_>) -> anyhow::Result<u64> {
-    let name = row.get_ref("type")?.as_str()?.to_owned();
-    let typed = codec::decode::<OrderEvent>(&name, row.get_ref("payload")?.as_blob()?).context("another type")??;
+    let (name, payload) = (row.get_ref(TYPE)?.as_str()?, row.get_ref(PAYLOAD)?.as_blob()?);
+    let typed = codec::decode::<OrderEvent>(name, payload).context("another type")??;
     Ok(touch(row)?.wrapping_add(typed.cents()))
 }

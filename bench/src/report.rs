@@ -56,6 +56,8 @@ impl Report {
             ms(0.99)
         );
         println!("    against {}", case.baseline);
+        let (ours, baseline) = (microseconds(&pair.ours), microseconds(&pair.baseline));
+        println!("    processor time {ours:.2} µs a unit, baseline {baseline:.2} µs");
         for (name, value) in &pair.ours.more {
             println!("    {name} {}", rounded(*value));
         }
@@ -75,10 +77,16 @@ fn object(case: &Case, pair: &Pair) -> Value {
         put(ours, json!(milliseconds(&pair.ours, part).map(rounded)));
         put(theirs, json!(milliseconds(&pair.baseline, part).map(rounded)));
     }
+    put("cpu_us", json!(rounded(microseconds(&pair.ours))));
+    put("baseline_cpu_us", json!(rounded(microseconds(&pair.baseline))));
     for (name, value) in &pair.ours.more {
         put(name, json!(rounded(*value)));
     }
     Value::Object(line)
+}
+
+fn microseconds(sample: &Sample) -> f64 {
+    sample.cpu.as_secs_f64() * 1e6
 }
 
 fn milliseconds(sample: &Sample, part: f64) -> Option<f64> {

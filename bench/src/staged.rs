@@ -17,6 +17,7 @@ use crate::{
 /// So many callers, each in a transaction of its own; the time until the events have their positions is included.
 pub(crate) async fn run(setting: &Setting, callers: usize) -> anyhow::Result<Pair> {
     side_by_side(
+        setting,
         async || round(setting, callers, true).await,
         async || round(setting, callers, false).await,
     )

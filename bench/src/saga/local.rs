@@ -14,6 +14,7 @@ use crate::{
 /// Steps that commit their effect by themselves, against three such effects.
 pub(crate) async fn idempotent(setting: &Setting) -> anyhow::Result<Pair> {
     side_by_side(
+        setting,
         async || sagas(setting, with_own_commit()).await,
         async || bare(setting, part::effect).await,
     )
@@ -23,6 +24,7 @@ pub(crate) async fn idempotent(setting: &Setting) -> anyhow::Result<Pair> {
 /// Steps that take the library's transaction, against three of barrier and effect.
 pub(crate) async fn transactional(setting: &Setting) -> anyhow::Result<Pair> {
     side_by_side(
+        setting,
         async || sagas(setting, in_transaction()).await,
         async || bare(setting, part::barred).await,
     )

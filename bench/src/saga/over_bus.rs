@@ -18,7 +18,7 @@ use crate::{
 
 /// Sagas over the bus, against the participants' own transactions.
 pub(crate) async fn run(setting: &Setting) -> anyhow::Result<Pair> {
-    side_by_side(async || sagas(setting).await, async || bare(setting).await).await
+    side_by_side(setting, async || sagas(setting).await, async || bare(setting).await).await
 }
 
 macro_rules! command {
