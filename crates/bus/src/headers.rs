@@ -50,12 +50,12 @@ pub mod name {
 
 /// CloudEvents attributes, `traceparent`, and the user's own. Names are unique; setting one again replaces it.
 ///
-/// Clones share what they hold until one of them is changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers(Arc<Vec<(Name, String)>>);
+/// Clones share what they hold until one of them is changed. None at all hold nothing: most events of a log have none.
+#[derive(Debug, Clone, Default)]
+pub struct Headers(Option<Arc<Vec<Header>>>);
 
 /// Sorted by name: a message has few headers, and a vector of them is smaller than one node of a tree.
-type Name = Cow<'static, str>;
+type Header = (Cow<'static, str>, String);
 
 impl Headers {
     /// No headers.
@@ -66,13 +66,13 @@ impl Headers {
     /// The value of a header.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.find(name).ok().map(|index| self.0[index].1.as_str())
+        self.find(name).ok().map(|index| self.all()[index].1.as_str())
     }
     /// Sets a header, in place of one of the same name.
     pub fn set(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) {
         let (name, value) = (name.into(), value.into());
         let place = self.find(&name);
-        let headers = Arc::make_mut(&mut self.0);
+        let headers = self.all_mut();
         match place {
             Ok(index) => headers[index].1 = value,
             Err(index) => headers.insert(index, (name, value)),
@@ -82,26 +82,39 @@ impl Headers {
     pub fn remove(&mut self, name: &str) -> Option<String> {
         // Looked for first, so that nothing is copied for a header that is not there.
         let index = self.find(name).ok()?;
-        Some(Arc::make_mut(&mut self.0).remove(index).1)
+        Some(self.all_mut().remove(index).1)
     }
     /// All headers, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_str()))
+        self.all().iter().map(|(name, value)| (name.as_ref(), value.as_str()))
     }
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all().len()
     }
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all().is_empty()
     }
     fn find(&self, name: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|(other, _)| other.as_ref().cmp(name))
+        self.all().binary_search_by(|(other, _)| other.as_ref().cmp(name))
+    }
+    fn all(&self) -> &[Header] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
+    fn all_mut(&mut self) -> &mut Vec<Header> {
+        Arc::make_mut(self.0.get_or_insert_default())
     }
 }
+
+impl PartialEq for Headers {
+    fn eq(&self, other: &Self) -> bool {
+        self.all() == other.all()
+    }
+}
+impl Eq for Headers {}
 
 impl<N: Into<Cow<'static, str>>, V: Into<String>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(headers: I) -> Self {
@@ -135,6 +148,14 @@ mod tests {
         assert_eq!(headers.remove("a"), None);
         assert_eq!(headers.iter().collect::<Vec<_>>(), [("b", "3"), ("c", "4")]);
         assert_eq!((before.len(), before.get("a"), before.get("c")), (2, Some("2"), None));
+    }
+
+    #[test]
+    fn headers_that_were_all_taken_out_are_no_headers() {
+        let mut headers = Headers::from_iter([("a", "1")]);
+        headers.remove("a");
+        assert!(headers.is_empty());
+        assert_eq!(headers, Headers::new());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
 use uuid::Uuid;
 
-use super::row::{self, COLUMNS};
+use super::row::{self, COLUMNS, Payloads};
 use crate::{
     Anchor, Position, Recorded,
     backend::{Page, Query},
@@ -64,7 +64,7 @@ fn page_of_stream(connection: &Connection, query: &Query) -> rusqlite::Result<Pa
     let (low, high) = query.bounds();
     let mut select = Select::new("es_event WHERE stream_id = ? AND version BETWEEN ? AND ?");
     select.bind(stream.to_owned()).bind(low).bind(high);
-    let events = select.filtered(query).run(connection, "version", query)?;
+    let events = select.filtered(query).run(connection, "version", query, 0)?;
     let last = events.last().map(|event| (event.version.0, anchor(event)));
     let (scanned, anchor) = last.unwrap_or((query.after.unwrap_or(0), Anchor::default()));
     Ok(Page {
@@ -102,7 +102,8 @@ fn page_of_log(connection: &Connection, query: &Query) -> rusqlite::Result<Page>
     };
     let mut select = Select::new(&format!("{from} WHERE pos BETWEEN ? AND ?"));
     select.bind(low).bind(high);
-    let events = select.filtered(query).run(connection, "pos", query)?;
+    let known = if sparse || query.published { 0 } else { high - low + 1 };
+    let events = select.filtered(query).run(connection, "pos", query, known)?;
     finish(connection, query, events, if query.backward { low } else { high }, head)
 }
 
@@ -185,15 +186,17 @@ impl Select {
         }
         self
     }
-    fn run(&mut self, connection: &Connection, by: &str, query: &Query) -> rusqlite::Result<Vec<Recorded>> {
+    /// `known` rows are there at least, 0 where that cannot be told.
+    fn run(&mut self, connection: &Connection, by: &str, query: &Query, known: i64) -> rusqlite::Result<Vec<Recorded>> {
         let direction = if query.backward { "DESC" } else { "ASC" };
         self.sql.push_str(&format!(" ORDER BY {by} {direction} LIMIT ?"));
         self.bind(i64::try_from(query.limit).unwrap_or(i64::MAX));
+        let known = usize::try_from(known).unwrap_or(usize::MAX).min(query.limit);
         let mut statement = connection.prepare_cached(&self.sql)?;
         let mut rows = statement.query(params_from_iter(&self.values))?;
-        let mut events = Vec::new();
+        let (mut events, mut payloads) = (Vec::with_capacity(known), Payloads::default());
         while let Some(row) = rows.next()? {
-            events.push(row::recorded(row)?);
+            row::push_recorded(row, &mut payloads, &mut events)?;
         }
         Ok(events)
     }

@@ -1,6 +1,6 @@
 //! Rows as recorded events.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use rusqlite::{
     Row,
@@ -11,12 +11,39 @@ use uuid::Uuid;
 
 use crate::{Position, Recorded, StreamId, Version};
 
-/// The columns that [`recorded`] takes, in its order.
+/// The columns that [`push_recorded`] takes, in its order.
 pub(super) const COLUMNS: &str =
     "pos, version, recorded_at, event_id, corr, caus, schema_version, stream_id, type, topic, key, payload, meta";
 
-pub(super) fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
-    Ok(Recorded {
+/// The payloads of a page. Small ones share pieces of memory, so that reading a log is not one allocation for each of its
+/// events; an event that is kept keeps no more than one such piece.
+#[derive(Default)]
+pub(super) struct Payloads(BytesMut);
+
+impl Payloads {
+    const PIECE: usize = 8 << 10;
+    /// A bigger one has memory of its own.
+    const SMALL: usize = 1 << 10;
+
+    fn take(&mut self, payload: &[u8]) -> Bytes {
+        if payload.len() > Self::SMALL {
+            return Bytes::copy_from_slice(payload);
+        }
+        if self.0.capacity() < payload.len() {
+            self.0 = BytesMut::with_capacity(Self::PIECE);
+        }
+        self.0.extend_from_slice(payload);
+        self.0.split().freeze()
+    }
+}
+
+/// Adds an event to a page; made in its place there, because it is large to be moved.
+pub(super) fn push_recorded(
+    row: &Row<'_>,
+    payloads: &mut Payloads,
+    events: &mut Vec<Recorded>,
+) -> rusqlite::Result<()> {
+    events.push(Recorded {
         position: Position(row.get(0)?),
         version: Version(row.get(1)?),
         at: time(row, 2)?,
@@ -28,9 +55,10 @@ pub(super) fn recorded(row: &Row<'_>) -> rusqlite::Result<Recorded> {
         name: row.get(8)?,
         topic: row.get::<_, Option<String>>(9)?.map(Topic::from),
         key: row.get(10)?,
-        event: Bytes::copy_from_slice(row.get_ref(11)?.as_blob()?),
+        event: payloads.take(row.get_ref(11)?.as_blob()?),
         headers: headers(row, 12)?,
-    })
+    });
+    Ok(())
 }
 
 /// An id that may be null.
