@@ -1,6 +1,6 @@
 //! Readings: of a stream, or of the whole log, in pages.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, task, vec};
+use std::{collections::VecDeque, future::poll_fn, pin::Pin, sync::Arc, task, vec};
 
 use bytes::Bytes;
 use futures_core::{Stream, future::BoxFuture};
@@ -11,8 +11,11 @@ use crate::{
     backend::{Backend, Page, Query},
 };
 
-/// A reading of a stream or of the log; a `Stream` of recorded events, fetched in pages, one ahead. It ends where the
-/// log ended when its last page was read: it does not wait for more. An error ends it.
+/// Most pages that are asked for before they are needed: a reading of the whole log keeps two threads of the store busy.
+const AHEAD: usize = 2;
+
+/// A reading of a stream or of the log; a `Stream` of recorded events, fetched in pages, one ahead, of the whole log two.
+/// It ends where the log ended when its last page was read: it does not wait for more. An error ends it.
 #[must_use = "a reading does nothing until it is polled"]
 pub struct Read<E = Bytes> {
     backend: Arc<dyn Backend>,
@@ -25,16 +28,33 @@ pub struct Read<E = Bytes> {
     /// How many more may be handed out.
     left: usize,
     events: vec::IntoIter<Recorded>,
-    state: State,
+    /// The first page has been asked for.
+    begun: bool,
+    /// The next pages, asked for while the events at hand are taken.
+    asked: VecDeque<Asked>,
 }
 
-enum State {
-    /// The first page has not been asked for.
-    New,
-    /// The next page, asked for while the events at hand are taken.
-    Fetching(BoxFuture<'static, Result<(Page, Query)>>),
-    Fetched(Box<Result<(Page, Query)>>),
-    Ended,
+/// A page that has been asked for.
+struct Asked {
+    limit: usize,
+    answer: Answer,
+}
+
+enum Answer {
+    Awaited(BoxFuture<'static, Fetched>),
+    Come(Fetched),
+}
+
+/// A page, and what it answers.
+type Fetched = Result<(Page, Query)>;
+
+impl Asked {
+    fn poll(&mut self, cx: &mut task::Context<'_>) -> task::Poll<()> {
+        if let Answer::Awaited(page) = &mut self.answer {
+            self.answer = Answer::Come(task::ready!(page.as_mut().poll(cx)));
+        }
+        task::Poll::Ready(())
+    }
 }
 
 impl<E> std::fmt::Debug for Read<E> {
@@ -60,7 +80,7 @@ impl<E: Event> Read<E> {
 impl<E> Read<E> {
     fn with(backend: Arc<dyn Backend>, query: Query, decode: fn(Recorded) -> Result<Recorded<E>>) -> Self {
         let (from, to, page, left) = (Position(1), Position(i64::MAX), query.limit, usize::MAX);
-        let (events, state) = (Vec::new().into_iter(), State::New);
+        let events = Vec::new().into_iter();
         Self {
             backend,
             decode,
@@ -71,7 +91,8 @@ impl<E> Read<E> {
             page,
             left,
             events,
-            state,
+            begun: false,
+            asked: VecDeque::new(),
         }
     }
     /// From the newest to the oldest.
@@ -124,45 +145,77 @@ impl<E> Read<E> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
-    /// Asks for a page; the first one finds out where to begin.
-    fn fetch(&mut self, first: bool) -> BoxFuture<'static, Result<(Page, Query)>> {
+    /// Asks for the first page, which finds out where to begin.
+    fn begin(&mut self) {
         let mut query = self.query.clone();
-        query.limit = self.page.min(self.left - self.events.len());
+        query.limit = self.page.min(self.left);
         let (backend, since, mut from, to) = (self.backend.clone(), self.since, self.from, self.to);
-        Box::pin(async move {
-            if first {
-                backend.sequenced().await;
-                if let Some(time) = since {
-                    from = from.max(backend.since(time).await?);
-                }
-                query.begin(from, to);
+        let limit = query.limit;
+        let page = Box::pin(async move {
+            backend.sequenced().await;
+            if let Some(time) = since {
+                from = from.max(backend.since(time).await?);
             }
+            query.begin(from, to);
             Ok((backend.read(query.clone()).await?, query))
-        })
+        });
+        self.asked.push_back(Asked {
+            limit,
+            answer: Answer::Awaited(page),
+        });
     }
-}
-
-impl<E> Read<E> {
-    /// Turns to a page, and asks for the one after it at once.
-    fn turn(&mut self, fetched: Result<(Page, Query)>, cx: &mut task::Context<'_>) -> Result<()> {
+    /// Asks for the next pages at once, so that they are there when they are needed.
+    fn ask(&mut self, cx: &mut task::Context<'_>) {
+        let mut left = self.left - self.events.len();
+        left = left.saturating_sub(self.asked.iter().map(|page| page.limit).sum());
+        let most = if self.query.is_whole_log() { AHEAD } else { 1 };
+        while self.asked.len() < most && left > 0 {
+            let (backend, mut query) = (self.backend.clone(), self.query.clone());
+            query.limit = self.page.min(left);
+            left -= query.limit;
+            self.query.after = query.end_if_full();
+            let limit = query.limit;
+            let page = async move { Ok((backend.read(query.clone()).await?, query)) };
+            let mut asked = Asked {
+                limit,
+                answer: Answer::Awaited(Box::pin(page)),
+            };
+            // It is begun by being asked for the first time.
+            let _ = asked.poll(cx);
+            self.asked.push_back(asked);
+        }
+    }
+    /// Turns to a page.
+    fn turn(&mut self, fetched: Fetched, cx: &mut task::Context<'_>) -> Result<()> {
         let (page, query) = fetched?;
-        self.query = Query {
-            after: Some(page.scanned),
-            ..query
-        };
         self.events = page.events.into_iter();
-        if !page.end && self.left > self.events.len() {
-            let mut next = self.fetch(false);
-            self.state = match next.as_mut().poll(cx) {
-                task::Poll::Ready(fetched) => State::Fetched(Box::new(fetched)),
-                task::Poll::Pending => State::Fetching(next),
+        if page.end {
+            self.asked.clear();
+            return Ok(());
+        }
+        if self.asked.is_empty() || query.end_if_full() != Some(page.scanned) {
+            // The pages that follow begin elsewhere than was thought.
+            self.asked.clear();
+            self.query = Query {
+                after: Some(page.scanned),
+                ..query
             };
         }
+        self.ask(cx);
         Ok(())
     }
 }
 
 impl Query {
+    /// Whether a page holds every event of its range, so that it is known where the next one begins before it is there.
+    fn is_whole_log(&self) -> bool {
+        !self.backward && self.stream.is_none() && self.category.is_none() && self.names.is_empty() && !self.published
+    }
+    /// Where a page ends that has as many events as it may; none where only the page can tell.
+    fn end_if_full(&self) -> Option<i64> {
+        let after = self.after.filter(|_| self.is_whole_log())?;
+        after.checked_add(i64::try_from(self.limit).ok()?)
+    }
     /// A range of positions is where a reading of the log begins and ends; of a stream it is one filter more.
     fn begin(&mut self, from: Position, to: Position) {
         if self.stream.is_some() {
@@ -193,22 +246,22 @@ impl<E> Stream for Read<E> {
                 this.left = if event.is_err() { 0 } else { this.left };
                 return task::Poll::Ready(Some(event));
             }
-            let fetched = match std::mem::replace(&mut this.state, State::Ended) {
-                State::New => {
-                    this.state = State::Fetching(this.fetch(true));
-                    continue;
-                }
-                State::Fetching(mut page) => match page.as_mut().poll(cx) {
-                    task::Poll::Ready(fetched) => fetched,
-                    task::Poll::Pending => {
-                        this.state = State::Fetching(page);
-                        return task::Poll::Pending;
-                    }
-                },
-                State::Fetched(fetched) => *fetched,
-                State::Ended => return task::Poll::Ready(None),
+            if !std::mem::replace(&mut this.begun, true) {
+                this.begin();
+            }
+            let Some(next) = this.asked.front_mut() else {
+                return task::Poll::Ready(None);
+            };
+            task::ready!(next.poll(cx));
+            let Some(Asked {
+                answer: Answer::Come(fetched),
+                ..
+            }) = this.asked.pop_front()
+            else {
+                unreachable!("invariant: what is ready has come")
             };
             if let Err(error) = this.turn(fetched, cx) {
+                this.left = 0;
                 return task::Poll::Ready(Some(Err(error)));
             }
         }
