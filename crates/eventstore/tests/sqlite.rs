@@ -178,6 +178,27 @@ async fn a_transaction_that_is_dropped_leaves_the_queue() {
 }
 
 #[tokio::test]
+async fn nothing_joins_a_closed_stream() {
+    let directory = tempfile::tempdir().unwrap();
+    let pool = pool(&directory.path().join("log.db"), 2).await;
+    let store = EventStore::<Sqlite>::open(pool.clone()).await.unwrap();
+    sqlx::query("INSERT INTO es_stream (stream_id, state) VALUES ('a', 2)")
+        .execute(&pool)
+        .await
+        .unwrap();
+    for count in [1, 2, 100] {
+        let events = || (0..count).map(|_| NewEvent::new("noted", "1"));
+        let mut tx = store.begin().await.unwrap();
+        let staged = store.stage_in(&mut tx, "a", events()).await;
+        assert!(matches!(staged, Err(Error::Closed(_))), "{count}: {staged:?}");
+        let checked = store.append_in_checked(&mut tx, "a", Expected::Any, events()).await;
+        assert!(matches!(checked, Err(Error::Closed(_))), "{count}: {checked:?}");
+        tx.commit().await.unwrap();
+    }
+    assert_eq!(store.head().await.unwrap().position, Position(0));
+}
+
+#[tokio::test]
 async fn who_waits_for_a_connection_does_not_hold_the_queue() {
     let directory = tempfile::tempdir().unwrap();
     let pool = pool(&directory.path().join("log.db"), 1).await;

@@ -131,7 +131,7 @@ macro_rules! conformance {
                 typed_events_are_decoded, an_aggregate_is_decided_on_what_is_stored,
                 an_append_wakes_other_stores;
             log::joining: staged_events_come_and_go_with_their_transaction, a_staged_fact_is_stored_once,
-                a_checked_append_fails_without_a_trace, writers_queue_in_turn;
+                any_number_of_events_joins, a_checked_append_fails_without_a_trace, writers_queue_in_turn;
             log::together: readers_see_exactly_what_was_committed_in_order, batches_happen_in_some_order;
             feed::following: every_subscriber_sees_what_was_committed_from_catch_up_to_live,
                 checkpoint_survives_a_restart_and_only_open_events_come_again,

@@ -20,7 +20,7 @@ const HEAD: &str = "SELECT pos, recorded_at FROM es_event ORDER BY pos DESC LIMI
 const INSERT: &str = "INSERT INTO es_event
     (pos, version, recorded_at, append_hash, event_id, corr, caus, schema_version, stream_id, type, topic, key, payload, meta)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
-const KNOWN: &str = "SELECT pos, version, stream_id, append_hash FROM es_event WHERE event_id = ?1";
+pub(super) const KNOWN: &str = "SELECT pos, version, stream_id, append_hash FROM es_event WHERE event_id = ?1";
 const LAST: &str = "SELECT pos FROM es_event WHERE stream_id = ?1 ORDER BY version DESC LIMIT 1";
 
 /// A transaction that took this long to begin waited for another process.

@@ -82,6 +82,63 @@ pub async fn a_staged_fact_is_stored_once(subject: Arc<dyn Subject>) {
     );
 }
 
+/// However many they are, some of them there before or given twice.
+pub async fn any_number_of_events_joins(subject: Arc<dyn Subject>) {
+    let Some(store) = joined(&*subject).await else { return };
+    let mut stored = 0;
+    for count in [1, 2, 4, 5, 16, 17, 64, 65, 200] {
+        let stream = format!("s-{count}");
+        let join = async |events: Vec<NewEvent>, expected: Option<Expected>| {
+            let mut tx = store.begin().await.unwrap();
+            let joined = match expected {
+                Some(expected) => {
+                    store
+                        .append_in_checked(&mut tx, stream.as_str(), expected, events)
+                        .await
+                }
+                None => store.stage_in(&mut tx, stream.as_str(), events).await,
+            };
+            tx.commit().await.unwrap();
+            joined
+        };
+        let facts = |first: usize| {
+            (first..first + count)
+                .map(|n| noted(&n.to_string()))
+                .collect::<Vec<_>>()
+        };
+        let new = facts(0);
+        join(new.clone(), Some(Expected::NoStream)).await.unwrap();
+        let receipts = store.commit(append(&stream, Expected::Any, new.clone())).await.unwrap();
+        assert!(receipts[0].repeated, "{count} that joined together are known together");
+        let mut half = facts(count);
+        half[count - 1] = new[count / 2].clone();
+        half.push(half[0].clone());
+        let known = join(half.clone(), Some(Expected::Any)).await;
+        assert!(
+            matches!(known, Err(Error::Repeated(id)) if id == new[count / 2].id),
+            "{count}: {known:?}"
+        );
+        join(half.clone(), None).await.unwrap();
+        join(new.clone(), None).await.unwrap();
+        half.pop();
+        if count > 1 {
+            let again = store.commit(append(&stream, Expected::Any, half)).await;
+            assert!(matches!(again, Err(Error::IdReused(_))), "{count}: {again:?}");
+        }
+        let stale = join(facts(0), Some(Expected::Exact(Version(1)))).await;
+        let version = Version(2 * count as i64 - 1);
+        assert!(
+            matches!(stale, Err(Error::Conflict { actual, .. }) if actual == version) || count == 1,
+            "{count}: {stale:?}"
+        );
+        stored += if count == 1 { 2 } else { 2 * count - 1 };
+        let events = everything(&store.any()).await;
+        super::appending::check_dense(&events);
+        assert_eq!(events.len(), stored, "{count}");
+        assert!(events.is_sorted_by_key(|event| event.at));
+    }
+}
+
 /// The caller's own work is left, to be committed or not.
 pub async fn a_checked_append_fails_without_a_trace(subject: Arc<dyn Subject>) {
     let Some(store) = Joined::open(&*subject).await else {
