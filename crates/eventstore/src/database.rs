@@ -27,6 +27,8 @@ pub trait Database: Send + Sync + 'static {
         Self: Sized;
     /// How a transaction begins that is going to write.
     const BEGIN: &'static str;
+    /// Whether one transaction at a time writes, so that a store keeps a connection for all of its own.
+    const ONE_WRITER: bool = false;
     /// What it means that a statement failed, or that a commit did.
     fn error(error: sqlx::Error, committing: bool) -> Error;
     /// Whether the connection is gone, so that the same may succeed on another.
@@ -55,6 +57,7 @@ impl Database for sqlx::Sqlite {
     }
     // A transaction that reads first and writes then may find that it cannot.
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    const ONE_WRITER: bool = true;
     fn error(error: sqlx::Error, committing: bool) -> Error {
         if committing {
             crate::sqlite::of_commit(error)

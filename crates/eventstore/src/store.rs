@@ -13,6 +13,7 @@ use crate::{
     backend::{Backend, Join, Query, TTL_MAX},
     entry::Entry,
     subscription,
+    transaction::Kept,
 };
 
 /// One log. Cheap to clone; the last clone that goes ends its appender and its threads.
@@ -25,6 +26,7 @@ struct Inner {
     backend: Arc<dyn Backend>,
     appender: Appender,
     pool: AnyPool,
+    kept: Arc<Kept>,
 }
 
 impl<D> Clone for EventStore<D> {
@@ -103,12 +105,16 @@ impl<D> EventStore<D> {
                 backend,
                 appender,
                 pool,
+                kept: Arc::default(),
             }),
             database: PhantomData,
         }
     }
     pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
         &self.inner.backend
+    }
+    pub(crate) fn kept(&self) -> &Arc<Kept> {
+        &self.inner.kept
     }
     /// Appends typed events; returns when they are durable. Idempotent only by event id, which is new here: to be able to
     /// append again after [`Error::Unknown`], use [`commit`](Self::commit) with ids of one's own.
@@ -337,6 +343,7 @@ impl<D> EventStore<D> {
     /// [`Error::ShutDown`].
     pub async fn close(&self) {
         self.inner.appender.close().await;
+        self.inner.kept.close();
         self.inner.backend.close().await;
     }
 }

@@ -1,26 +1,70 @@
 //! A transaction that stands in the fair queue of its file's writers.
 
 use std::{
+    any::Any,
     ops::{Deref, DerefMut},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use sqlx::{AssertSqlSafe, SqlSafeStr};
+use sqlx::{AssertSqlSafe, SqlSafeStr, pool::PoolConnection};
+use sqlx_core::transaction::TransactionManager;
 
 use crate::{
     Database, EventStore, InTransaction, Result,
     backend::{Backend, Turn},
 };
 
+type Connection<D> = <<D as Database>::Sqlx as sqlx::Database>::Connection;
+type Manager<D> = <<D as Database>::Sqlx as sqlx::Database>::TransactionManager;
+
 /// A transaction begun by [`EventStore::begin`]. It derefs to sqlx's connection: `query.execute(&mut *tx)`. Dropped, it is
 /// rolled back.
 pub struct Transaction<D: Database> {
-    tx: sqlx::Transaction<'static, D::Sqlx>,
+    /// None once it is on its way back.
+    lent: Option<Lent<D>>,
+    is_open: bool,
     /// The last statement was the caller's: whether it failed, and the transaction with it, is not known here.
     is_doubtful: bool,
     backend: Arc<dyn Backend>,
-    // After the transaction, so that a rollback is on its way before the next writer's turn.
+    /// Dropped last, so that a rollback is on its way before the next writer's turn.
+    #[expect(dead_code, reason = "it is held for its drop")]
     turn: Turn,
+}
+
+/// The connection that a store keeps for its transactions where one at a time writes: what it knows of the file stays
+/// good from one to the next, and no pool is asked for it and given it back. It is out while a transaction has it.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(Mutex<Option<Box<dyn Any + Send>>>);
+
+impl Kept {
+    fn put(&self, connection: Option<Box<dyn Any + Send>>) -> Option<Box<dyn Any + Send>> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *kept, connection)
+    }
+    /// Closes it.
+    pub(crate) fn close(&self) {
+        drop(self.put(None));
+    }
+}
+
+/// A connection, and whom it goes back to.
+enum Lent<D: Database> {
+    Pooled(PoolConnection<D::Sqlx>),
+    Kept(Box<Connection<D>>, Arc<Kept>),
+}
+
+impl<D: Database> Lent<D> {
+    fn connection(&mut self) -> &mut Connection<D> {
+        match self {
+            Self::Pooled(connection) => connection,
+            Self::Kept(connection, _) => connection,
+        }
+    }
+    fn give_back(self) {
+        if let Self::Kept(connection, to) = self {
+            to.put(Some(connection));
+        }
+    }
 }
 
 impl<D: Database> std::fmt::Debug for Transaction<D> {
@@ -36,30 +80,58 @@ impl<D: Database> EventStore<D> {
     /// writers of this process; its commit rings the bell. The pool's own `begin` works too, but has no place in the queue.
     /// Do not append to this store while it is open: on SQLite that waits for it to end.
     ///
+    /// On SQLite all of a store's transactions are on one connection, which it makes as its pool does and keeps.
+    ///
     /// # Errors
     /// What the database says.
     pub async fn begin(&self) -> Result<Transaction<D>> {
-        let failed = |error| D::error(error, false);
         // A pool hands out connections that the server has closed meanwhile. Nothing has begun on them.
         let mut stale = 0..=self.pool().size();
         loop {
-            // The connection comes first: whoever has the turn must never wait for a connection that others hold, who wait
-            // for the turn.
-            let connection = self.pool().acquire().await.map_err(failed)?;
-            let turn = self.backend().turn().await;
+            let (lent, turn) = self.lend().await.map_err(|error| D::error(error, false))?;
+            let mut tx = Transaction {
+                lent: Some(lent),
+                // Given up on its way, it may have begun.
+                is_open: true,
+                is_doubtful: false,
+                backend: self.backend().clone(),
+                turn,
+            };
             let begin = AssertSqlSafe(D::BEGIN).into_sql_str();
-            match sqlx::Transaction::begin(connection, Some(begin)).await {
-                Ok(tx) => {
-                    return Ok(Transaction {
-                        tx,
-                        is_doubtful: false,
-                        backend: self.backend().clone(),
-                        turn,
-                    });
+            match Manager::<D>::begin(&mut tx, Some(begin)).await {
+                Ok(()) => {
+                    tx.is_doubtful = false;
+                    return Ok(tx);
                 }
-                Err(error) if D::is_lost(&error) && stale.next().is_some() => (),
-                Err(error) => return Err(failed(error)),
+                Err(error) => {
+                    tx.doubt(&error);
+                    if !D::is_lost(&error) || stale.next().is_none() {
+                        return Err(D::error(error, false));
+                    }
+                }
             }
+        }
+    }
+    /// A connection, and the turn. The connection comes first: whoever has the turn must never wait for a connection that
+    /// others hold, who wait for the turn.
+    async fn lend(&self) -> Result<(Lent<D>, Turn), sqlx::Error> {
+        if !D::ONE_WRITER {
+            let connection = self.pool().acquire().await?;
+            return Ok((Lent::Pooled(connection), self.backend().turn().await));
+        }
+        let mut made = None;
+        loop {
+            if self.pool().is_closed() {
+                return Err(sqlx::Error::PoolClosed);
+            }
+            let turn = self.backend().turn().await;
+            let kept = self.kept();
+            let known = kept.put(None).and_then(|connection| connection.downcast().ok());
+            if let Some(connection) = known.or(made.take()) {
+                return Ok((Lent::Kept(connection, kept.clone()), turn));
+            }
+            drop(turn);
+            made = Some(Box::new(self.pool().acquire().await?.detach()));
         }
     }
 }
@@ -69,20 +141,16 @@ impl<D: Database> Transaction<D> {
     ///
     /// # Errors
     /// What the database says: nothing has been stored, or [`Error::Unknown`](crate::Error::Unknown).
-    pub async fn commit(self) -> Result<()> {
-        let Self {
-            mut tx,
-            is_doubtful,
-            backend,
-            turn,
-        } = self;
-        if is_doubtful {
-            D::check(&mut tx).await?;
+    pub async fn commit(mut self) -> Result<()> {
+        if self.is_doubtful {
+            D::check(&mut self).await?;
         }
         fail::fail_point!("log.commit.before");
-        let committed = tx.commit().await.map_err(|error| D::error(error, true));
+        let committed = Manager::<D>::commit(&mut self).await;
         fail::fail_point!("log.commit.after");
-        drop(turn);
+        let committed = self.ended(committed, true);
+        let backend = self.backend.clone();
+        drop(self);
         backend.ring();
         committed
     }
@@ -90,20 +158,52 @@ impl<D: Database> Transaction<D> {
     ///
     /// # Errors
     /// What the database says.
-    pub async fn rollback(self) -> Result<()> {
-        self.tx.rollback().await.map_err(|error| D::error(error, false))
+    pub async fn rollback(mut self) -> Result<()> {
+        let rolled_back = Manager::<D>::rollback(&mut self).await;
+        self.ended(rolled_back, false)
+    }
+
+    fn ended(&mut self, ended: Result<(), sqlx::Error>, committing: bool) -> Result<()> {
+        self.is_open = ended.is_err();
+        ended.map_err(|error| {
+            self.doubt(&error);
+            D::error(error, committing)
+        })
+    }
+    /// A connection that failed by itself is not used again. What the database says is no such failure.
+    fn doubt(&mut self, error: &sqlx::Error) {
+        if let (None, Some(Lent::Kept(..))) = (error.as_database_error(), &self.lent) {
+            self.lent = None;
+        }
+    }
+}
+
+impl<D: Database> Drop for Transaction<D> {
+    fn drop(&mut self) {
+        let Some(mut lent) = self.lent.take() else { return };
+        if self.is_open {
+            // The rollback is what the connection does next, whoever it is given to.
+            Manager::<D>::start_rollback(lent.connection());
+        }
+        lent.give_back();
     }
 }
 impl<D: Database> Deref for Transaction<D> {
     type Target = <D::Sqlx as sqlx::Database>::Connection;
     fn deref(&self) -> &Self::Target {
-        &self.tx
+        match &self.lent {
+            Some(Lent::Pooled(connection)) => connection,
+            Some(Lent::Kept(connection, _)) => connection,
+            None => unreachable!("invariant: a transaction has its connection until it ends"),
+        }
     }
 }
 impl<D: Database> DerefMut for Transaction<D> {
     fn deref_mut(&mut self) -> &mut Self::Target {
         self.is_doubtful = true;
-        &mut self.tx
+        let lent = self.lent.as_mut();
+        lent.expect("invariant: a transaction has its connection until it ends")
+            .connection()
     }
 }
 impl<D: Database> InTransaction<D> for Transaction<D> {

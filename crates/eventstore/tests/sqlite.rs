@@ -199,6 +199,55 @@ async fn nothing_joins_a_closed_stream() {
 }
 
 #[tokio::test]
+async fn transactions_of_a_store_leave_the_pool_to_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let pool = pool(&directory.path().join("log.db"), 1).await;
+    let store = EventStore::<Sqlite>::open(pool.clone()).await.unwrap();
+    for _ in 0..3 {
+        let mut tx = store.begin().await.unwrap();
+        store
+            .stage_in(&mut tx, "a", [NewEvent::new("noted", "1")])
+            .await
+            .unwrap();
+        let other = tokio::time::timeout(Duration::from_secs(20), pool.acquire()).await;
+        assert!(other.unwrap().is_ok(), "the pool's only connection is free");
+        tx.commit().await.unwrap();
+    }
+    assert_eq!(store.head().await.unwrap().position, Position(3));
+    pool.close().await;
+    assert!(store.begin().await.is_err(), "a store on a closed pool begins nothing");
+}
+
+#[tokio::test]
+async fn a_transaction_that_was_given_up_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let pool = pool(&directory.path().join("log.db"), 2).await;
+    let store = EventStore::<Sqlite>::open(pool.clone()).await.unwrap();
+    let stage = async |store: &EventStore<Sqlite>| {
+        let mut tx = store.begin().await.unwrap();
+        store
+            .stage_in(&mut tx, "a", [NewEvent::new("noted", "1")])
+            .await
+            .unwrap();
+        tx
+    };
+    let mut stored = 0;
+    for micros in 0..400 {
+        // Given up while it begins, while it is written, while it commits, or not at all.
+        let whole = async { stage(&store).await.commit().await };
+        let given_up = tokio::time::timeout(Duration::from_micros(5 * micros), whole).await;
+        stage(&store).await.commit().await.unwrap();
+        let head = store.head().await.unwrap().position.0;
+        let grown = head - stored;
+        assert!(
+            grown == 2 || grown == 1 && given_up.is_err(),
+            "{grown} events of two transactions"
+        );
+        stored = head;
+    }
+}
+
+#[tokio::test]
 async fn who_waits_for_a_connection_does_not_hold_the_queue() {
     let directory = tempfile::tempdir().unwrap();
     let pool = pool(&directory.path().join("log.db"), 1).await;

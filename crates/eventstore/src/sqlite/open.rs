@@ -65,6 +65,8 @@ pub(crate) async fn connect(url: &str) -> Result<EventStore> {
         .busy_timeout(Duration::from_secs(5));
     let pool = SqlitePoolOptions::new()
         .max_connections(POOL)
+        // A connection is a thread of this process: asking it whether it is there is a way to it and back.
+        .test_before_acquire(false)
         .connect_lazy_with(options);
     Ok(EventStore::over(
         Arc::new(log.owning(pool.clone())),
