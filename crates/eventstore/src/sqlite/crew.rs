@@ -1,4 +1,4 @@
-//! Threads that own connections, and do the jobs they are sent.
+//! Threads that own what they work with, a connection say, and do the jobs they are sent.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -6,7 +6,6 @@ use std::{
     thread::JoinHandle,
 };
 
-use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Error, Result};
@@ -14,44 +13,41 @@ use crate::{Error, Result};
 /// Most jobs that wait; beyond it, callers wait to hand theirs over.
 const JOBS: usize = 64;
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+type Job<T> = Box<dyn FnOnce(&mut T) + Send>;
 
-/// One thread per connection. Dropped, its threads end after what was handed over.
-pub(super) struct Crew {
-    jobs: Mutex<Option<mpsc::Sender<Job>>>,
+/// One thread per tool. Dropped, its threads end after what was handed over.
+pub(super) struct Crew<T> {
+    jobs: Mutex<Option<mpsc::Sender<Job<T>>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-impl Crew {
-    pub(super) fn new(name: &str, connections: Vec<Connection>) -> std::io::Result<Self> {
+impl<T: Send + 'static> Crew<T> {
+    pub(super) fn new(name: &str, tools: Vec<T>) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::channel(JOBS);
         let queue = Arc::new(Mutex::new(queue));
-        let spawn = |connection| {
+        let spawn = |tool| {
             let queue = queue.clone();
             std::thread::Builder::new()
                 .name(name.to_owned())
-                .spawn(move || work(&queue, connection))
+                .spawn(move || work(&queue, tool))
         };
-        let threads = connections.into_iter().map(spawn).collect::<std::io::Result<_>>()?;
+        let threads = tools.into_iter().map(spawn).collect::<std::io::Result<_>>()?;
         Ok(Self {
             jobs: Mutex::new(Some(jobs)),
             threads: Mutex::new(threads),
         })
     }
     /// Has a job done. Dropped while it waits, the job may still be done.
-    pub(super) async fn run<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(&mut Connection) -> T + Send + 'static,
-    ) -> Result<T> {
+    pub(super) async fn run<A: Send + 'static>(&self, job: impl FnOnce(&mut T) -> A + Send + 'static) -> Result<A> {
         let jobs = self
             .jobs
             .lock()
             .expect("invariant: nothing panics under the lock")
             .clone();
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
+        let job: Job<T> = Box::new(move |tool| {
             // A caller that has gone away does not want to know.
-            let _ = answer.send(job(connection));
+            let _ = answer.send(job(tool));
         });
         jobs.ok_or(Error::ShutDown)?
             .send(job)
@@ -72,7 +68,7 @@ impl Crew {
     }
 }
 
-fn work(queue: &Mutex<mpsc::Receiver<Job>>, mut connection: Connection) {
+fn work<T>(queue: &Mutex<mpsc::Receiver<Job<T>>>, mut tool: T) {
     loop {
         let job = queue
             .lock()
@@ -80,7 +76,7 @@ fn work(queue: &Mutex<mpsc::Receiver<Job>>, mut connection: Connection) {
             .blocking_recv();
         let Some(job) = job else { return };
         // The transaction of a job that panics is rolled back as its guard unwinds; its caller is told by its channel.
-        if catch_unwind(AssertUnwindSafe(|| job(&mut connection))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| job(&mut tool))).is_err() {
             tracing::error!("a job of the log panicked; this is a bug, please report it");
         }
     }

@@ -16,7 +16,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use sqlx::SqlitePool;
 use uuid::Uuid;
 
-use super::{crew::Crew, failure, file::File, join, presence::Presence, read, write};
+use super::{crew::Crew, failure, file::File, join, presence::Presence, read, reader::Reader, write};
 use crate::{
     Anchor, Append, Error, Position, Receipt, Result,
     backend::{Join, Log, Page, Query, Turn, micros},
@@ -33,8 +33,8 @@ const NAP: Duration = Duration::from_secs(60);
 pub(crate) struct SqliteLog {
     id: Uuid,
     file: Arc<File>,
-    writer: Crew,
-    readers: Crew,
+    writer: Crew<Connection>,
+    readers: Crew<Reader>,
     /// The last flush had to wait for another process.
     contended: Arc<AtomicBool>,
     /// The store's own pool, where it was not given one.
@@ -43,7 +43,7 @@ pub(crate) struct SqliteLog {
 }
 
 impl SqliteLog {
-    pub(super) fn new(id: Uuid, file: Arc<File>, writer: Crew, readers: Crew) -> Self {
+    pub(super) fn new(id: Uuid, file: Arc<File>, writer: Crew<Connection>, readers: Crew<Reader>) -> Self {
         Self {
             id,
             file,
@@ -72,7 +72,7 @@ impl SqliteLog {
         job: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
         self.readers
-            .run(|connection| job(connection))
+            .run(|reader| reader.for_rows().and_then(job))
             .await?
             .map_err(failure::of)
     }
@@ -141,7 +141,20 @@ impl Log for SqliteLog {
         }
     }
     fn read(&self, query: Query) -> BoxFuture<'_, Result<Page>> {
-        self.query(move |connection| read::page(connection, &query)).boxed()
+        async move {
+            self.readers
+                .run(move |reader| {
+                    let connection = if read::is_scan(&query) {
+                        reader.for_scan()
+                    } else {
+                        reader.for_rows()
+                    };
+                    read::page(connection?, &query)
+                })
+                .await?
+                .map_err(failure::of)
+        }
+        .boxed()
     }
     fn head(&self) -> BoxFuture<'_, Result<Anchor>> {
         self.query(read::head).boxed()

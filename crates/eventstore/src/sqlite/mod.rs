@@ -13,6 +13,7 @@ mod log;
 mod open;
 mod presence;
 mod read;
+mod reader;
 mod row;
 mod schema;
 mod write;

@@ -20,6 +20,7 @@ use super::{
     file::File,
     log::SqliteLog,
     presence::{Absent, Presence},
+    reader::Reader,
     schema,
 };
 use crate::{AnyPool, Error, EventStore, Position, Result};
@@ -35,7 +36,7 @@ const POOL: u32 = 8;
 const PRAGMAS: &str = "
 PRAGMA foreign_keys = OFF;
 PRAGMA temp_store = MEMORY;
-PRAGMA mmap_size = 268435456;
+PRAGMA mmap_size = 0;
 PRAGMA fullfsync = ON;
 PRAGMA checkpoint_fullfsync = ON;";
 
@@ -106,7 +107,7 @@ fn open_now(path: &Path, create: bool) -> Result<(SqliteLog, PathBuf)> {
         let path = path.canonicalize()?;
         let presence = Presence::take(&path, &writer)?;
         let readers = (0..READERS)
-            .map(|_| reader(&path))
+            .map(|_| reader(&path).map(Reader::new))
             .collect::<rusqlite::Result<Vec<_>>>()?;
         let head = writer.query_row("SELECT coalesce(max(pos), 0) FROM es_event", [], |row| row.get(0))?;
         Ok((
@@ -156,7 +157,7 @@ fn threads(
     id: Uuid,
     path: &Path,
     writer: Connection,
-    readers: Vec<Connection>,
+    readers: Vec<Reader>,
     head: Position,
 ) -> std::io::Result<SqliteLog> {
     let writer = Crew::new("sagamill-writer", vec![writer])?;

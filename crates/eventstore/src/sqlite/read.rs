@@ -13,6 +13,14 @@ use crate::{
 /// write-ahead file.
 const WINDOW: i64 = 20_000;
 
+/// A page of the log with more rows is a scan.
+const ROWS: usize = 500;
+
+/// Whether a page is a good part of the log.
+pub(super) fn is_scan(query: &Query) -> bool {
+    query.stream.is_none() && query.limit > ROWS
+}
+
 pub(super) fn page(connection: &Connection, query: &Query) -> rusqlite::Result<Page> {
     match &query.stream {
         Some(_) => page_of_stream(connection, query),
