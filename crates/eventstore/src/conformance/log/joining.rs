@@ -84,22 +84,21 @@ pub async fn a_staged_fact_is_stored_once(subject: Arc<dyn Subject>) {
 
 /// However many they are, some of them there before or given twice.
 pub async fn any_number_of_events_joins(subject: Arc<dyn Subject>) {
-    let Some(store) = joined(&*subject).await else { return };
+    let Some(store) = Joined::open(&*subject).await else {
+        return;
+    };
+    let any = store.any();
     let mut stored = 0;
     for count in [1, 2, 4, 5, 16, 17, 64, 65, 200] {
         let stream = format!("s-{count}");
         let join = async |events: Vec<NewEvent>, expected: Option<Expected>| {
-            let mut tx = store.begin().await.unwrap();
+            let mut tx = store.begin().await;
             let joined = match expected {
-                Some(expected) => {
-                    store
-                        .append_in_checked(&mut tx, stream.as_str(), expected, events)
-                        .await
-                }
-                None => store.stage_in(&mut tx, stream.as_str(), events).await,
+                Some(expected) => tx.append(&store, &stream, expected, events).await,
+                None => tx.stage(&store, &stream, events).await,
             };
-            tx.commit().await.unwrap();
-            joined
+            let committed = tx.commit().await;
+            joined.and(committed)
         };
         let facts = |first: usize| {
             (first..first + count)
@@ -108,7 +107,7 @@ pub async fn any_number_of_events_joins(subject: Arc<dyn Subject>) {
         };
         let new = facts(0);
         join(new.clone(), Some(Expected::NoStream)).await.unwrap();
-        let receipts = store.commit(append(&stream, Expected::Any, new.clone())).await.unwrap();
+        let receipts = any.commit(append(&stream, Expected::Any, new.clone())).await.unwrap();
         assert!(receipts[0].repeated, "{count} that joined together are known together");
         let mut half = facts(count);
         half[count - 1] = new[count / 2].clone();
@@ -122,7 +121,7 @@ pub async fn any_number_of_events_joins(subject: Arc<dyn Subject>) {
         join(new.clone(), None).await.unwrap();
         half.pop();
         if count > 1 {
-            let again = store.commit(append(&stream, Expected::Any, half)).await;
+            let again = any.commit(append(&stream, Expected::Any, half)).await;
             assert!(matches!(again, Err(Error::IdReused(_))), "{count}: {again:?}");
         }
         let stale = join(facts(0), Some(Expected::Exact(Version(1)))).await;
@@ -132,7 +131,7 @@ pub async fn any_number_of_events_joins(subject: Arc<dyn Subject>) {
             "{count}: {stale:?}"
         );
         stored += if count == 1 { 2 } else { 2 * count - 1 };
-        let events = everything(&store.any()).await;
+        let events = everything(&any).await;
         super::appending::check_dense(&events);
         assert_eq!(events.len(), stored, "{count}");
         assert!(events.is_sorted_by_key(|event| event.at));
