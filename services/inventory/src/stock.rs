@@ -78,9 +78,14 @@ pub(crate) async fn release(sql: &mut Sql<'_>, reservation: Uuid) -> Result<(), 
     if released == 0 {
         return Ok(());
     }
-    let give_back = "update stock set available = available + line.quantity
-         from reservation_line as line where line.effect = $1 and line.sku = stock.sku";
-    sql.execute(give_back, &values![&effect]).await.map(drop)
+    // Article by article, in the order in which they are taken: whoever locks them meets the others in one order.
+    let lines = "select sku, quantity from reservation_line where effect = $1 order by sku";
+    let lines: Vec<(String, i64)> = sql.rows(lines, &values![&effect]).await?;
+    for (sku, quantity) in lines {
+        let give_back = "update stock set available = available + $1 where sku = $2";
+        sql.execute(give_back, &values![quantity, &sku]).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
