@@ -37,12 +37,15 @@ pub(crate) async fn reserve(
     )
     .await?;
     for line in lines {
-        if let Some(short) = take(sql, line).await? {
-            return Ok(Rejected(short));
-        }
         let aside = "insert into reservation_line (effect, sku, quantity) values ($1, $2, $3)";
         sql.execute(aside, &values![&effect_id, line.sku.as_str(), line.quantity.get()])
             .await?;
+    }
+    // Last, because everybody who wants one of these articles waits from here to the commit.
+    for line in lines {
+        if let Some(short) = take(sql, line).await? {
+            return Ok(Rejected(short));
+        }
     }
     Ok(Done(Reserved { reservation: effect }))
 }
