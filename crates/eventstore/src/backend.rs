@@ -11,7 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use crate::{
-    Anchor, Append, Error, Lease, Position, Receipt, Recorded, Result, StreamId, bell::Listener, entry::Entry,
+    Anchor, Append, Error, Health, Lease, Position, Receipt, Recorded, Result, StreamId, bell::Listener, entry::Entry,
 };
 
 /// All that a store needs of a database.
@@ -66,6 +66,8 @@ pub(crate) trait Log: Send + Sync + 'static {
     fn alone_since(&self) -> Option<Timestamp> {
         None
     }
+    /// How it is, but for its head and its subscriptions.
+    fn health(&self) -> BoxFuture<'_, Result<Health>>;
     /// Waits by the log's clock.
     fn sleep_until(&self, due: Timestamp) -> BoxFuture<'_, ()>;
     /// Ends its threads, after what they are at.

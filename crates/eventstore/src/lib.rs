@@ -10,6 +10,7 @@ mod database;
 mod entry;
 mod error;
 mod event;
+mod health;
 mod lease;
 mod memory;
 mod metric_definitions;
@@ -32,6 +33,7 @@ pub use error::{Error, Result};
 pub use event::{
     Anchor, Append, Batch, Expected, Guard, NewEvent, Position, Receipt, Recorded, StreamId, Tracking, Version,
 };
+pub use health::{Health, Lag, LockHolder, Setting, Staged};
 pub use lease::Lease;
 pub use memory::{Fault, Memory};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

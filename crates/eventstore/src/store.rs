@@ -7,11 +7,12 @@ use sagamill_bus::Event;
 use uuid::Uuid;
 
 use crate::{
-    Anchor, AnyDatabase, AnyPool, Append, Batch, Checkpoint, Database, Error, Expected, InTransaction, Member,
+    Anchor, AnyDatabase, AnyPool, Append, Batch, Checkpoint, Database, Error, Expected, Health, InTransaction, Member,
     NewEvent, Position, Read, Receipt, Result, StreamId, Subscription,
     appender::Appender,
     backend::{Backend, Join, Query, TTL_MAX},
     entry::Entry,
+    health::lags,
     subscription,
     transaction::Kept,
 };
@@ -302,6 +303,17 @@ impl<D> EventStore<D> {
     /// What the database says.
     pub async fn checkpoints(&self) -> Result<Vec<Checkpoint>> {
         self.inner.backend.checkpoints().await
+    }
+    /// How the log and its database are, for operators.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn health(&self) -> Result<Health> {
+        let backend = &self.inner.backend;
+        let (mut health, head) = (backend.health().await?, backend.head().await?);
+        health.subscriptions = lags(&backend.checkpoints().await?, head, backend.now());
+        health.head = head;
+        Ok(health)
     }
     /// Lets a subscription go on whose log went another way ([`Error::LogDiverged`]): at the last place that both histories
     /// share. What this log has after it is handed out; what it was handed before and is lost here, it has had. Answers how

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Fault, clock::Clock, desk::Shelf, id::Ids, ledger::Ledger};
 use crate::{
-    Anchor, Error, Position, Receipt, Result,
+    Anchor, Error, Health, Position, Receipt, Result,
     backend::{Log, Page, Query, Turn},
     bell::{Bell, Listener},
     entry::Entry,
@@ -162,6 +162,10 @@ impl Log for MemoryLog {
     }
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+    fn health(&self) -> BoxFuture<'_, Result<Health>> {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        std::future::ready(Ok(Health::of("memory", version, 0))).boxed()
     }
     fn sleep_until(&self, due: Timestamp) -> BoxFuture<'_, ()> {
         self.clock.sleep_until(due).boxed()

@@ -67,6 +67,11 @@ pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
     server(error).is_some_and(|refusal| refusal.code() == "23505")
 }
 
+/// Whether somebody else held a lock for too long.
+pub(super) fn is_locked(error: &sqlx::Error) -> bool {
+    server(error).is_some_and(|refusal| refusal.code() == LOCK_TIMEOUT)
+}
+
 /// Whether it says nothing about what was asked for: the same would have been said of anything else.
 pub(super) fn is_of_no_batch(error: &sqlx::Error) -> bool {
     let Some(refusal) = server(error) else { return true };

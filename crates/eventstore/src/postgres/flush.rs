@@ -10,11 +10,11 @@ use super::{
     answer::Answer,
     call::{Call, Manner},
     connector::Backoff,
-    failure,
+    failure, health,
     known::Known,
     log::Shared,
 };
-use crate::{Error, Receipt, Result, StreamId, entry::Entry, metric_definitions as metric};
+use crate::{Error, LockHolder, Receipt, Result, StreamId, entry::Entry, metric_definitions as metric};
 
 /// Most staged rows that are sequenced in one call.
 const DRAIN: i32 = 1_000;
@@ -227,6 +227,9 @@ impl Flusher {
                     self.line = None;
                     return Err(Attempt::Lost(error));
                 }
+                if failure::is_locked(&error) {
+                    say_who_holds_it(&mut line.connection).await;
+                }
                 Err(Attempt::Refused(error))
             }
         }
@@ -300,6 +303,21 @@ fn refused(refusal: sqlx::Error) -> Error {
 fn broken() -> Error {
     Error::Unusable {
         what: "a position or a stream's version is taken, though it is the next one: the log is damaged".to_owned(),
+    }
+}
+
+/// Nobody waits for a lock without being told for whom.
+async fn say_who_holds_it(connection: &mut PgConnection) {
+    if let Ok(Some(holder)) = in_time(health::holder(connection)).await {
+        let LockHolder {
+            pid,
+            application,
+            state,
+            since,
+            waiting,
+        } = holder;
+        let since = since.map(tracing::field::display);
+        tracing::warn!(pid, application, state, since, waiting, "somebody holds the log's lock");
     }
 }
 

@@ -21,10 +21,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
-    clock::Clock, connector::Connector, join, lookout, read, readers::Readers, ringer, staging::Staging, writer,
+    clock::Clock, connector::Connector, health, join, lookout, read, readers::Readers, ringer, staging::Staging, writer,
 };
 use crate::{
-    Anchor, Append, Error, Position, Receipt, Result,
+    Anchor, Append, Error, Health, Position, Receipt, Result,
     backend::{Join, Log, Page, Query, Turn},
     bell::{Bell, Listener},
     entry::Entry,
@@ -221,6 +221,21 @@ impl Log for PostgresLog {
     }
     fn now(&self) -> Timestamp {
         self.shared.clock.now()
+    }
+    fn health(&self) -> BoxFuture<'_, Result<Health>> {
+        async {
+            let mut health = self.shared.readers.run(health::health).await?;
+            let pooler = if self.shared.connector.is_pooled() {
+                "transaction"
+            } else {
+                "none"
+            };
+            health
+                .settings
+                .push(health::setting("pooler".to_owned(), pooler.to_owned()));
+            Ok(health)
+        }
+        .boxed()
     }
     fn sleep_until(&self, due: Timestamp) -> BoxFuture<'_, ()> {
         self.sleep(due).boxed()

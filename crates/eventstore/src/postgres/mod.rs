@@ -21,6 +21,7 @@ mod connector;
 mod desk;
 mod failure;
 mod flush;
+mod health;
 mod join;
 mod known;
 mod log;

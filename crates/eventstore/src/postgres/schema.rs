@@ -19,7 +19,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
 
 /// One at a time in a database; whoever comes second finds the tables there.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(x'6573000053616761'::bigint)";
-const IS_THERE: &str = "SELECT to_regclass('es.log_meta') IS NOT NULL";
+/// Not `to_regclass`, which may know from before the lock was waited for that there is none.
+const IS_THERE: &str = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'es' AND tablename = 'log_meta')";
 const REVISION: &str = "SELECT schema_rev FROM es.log_meta";
 
 /// Needs no right to make tables where there are none to be made.

@@ -53,7 +53,8 @@ BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE 'an append needs READ COMMITTED' USING ERRCODE = 'ES003';
   END IF;
-  PERFORM set_config('synchronous_commit', 'on', true),         -- not a SET clause: that one is gone at COMMIT
+  -- Not a SET clause: that one is gone at COMMIT. What waits for more than the disks is left so.
+  PERFORM set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true),
           pg_advisory_xact_lock(x'65730001'::bigint << 32 | 'es.event'::regclass::oid::bigint);
   -- A statement of its own: its snapshot is later than the lock, and whatever it looks up (ids too) waited for it.
   SELECT e.pos, e.event_id, e.recorded_at INTO base, head_id, at FROM es.event e ORDER BY e.pos DESC LIMIT 1;
@@ -254,7 +255,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off 
 DECLARE
   one bigint; base bigint; base_id uuid; at timestamptz; failed int;
 BEGIN
-  PERFORM set_config('synchronous_commit', 'on', true),
+  PERFORM set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true),
           pg_advisory_xact_lock(x'65730001'::bigint << 32 | 'es.event'::regclass::oid::bigint);
   d_taken := 0; d_failed := 0;
   FOR one IN SELECT s.id FROM es.staged s ORDER BY s.id LIMIT lim LOOP

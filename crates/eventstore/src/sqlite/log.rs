@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::{crew::Crew, failure, file::File, join, presence::Presence, read, reader::Reader, write};
 use crate::{
-    Anchor, Append, Error, Position, Receipt, Result,
+    Anchor, Append, Error, Health, Position, Receipt, Result,
     backend::{Join, Log, Page, Query, Turn, micros},
     bell::Listener,
     entry::Entry,
@@ -180,6 +180,9 @@ impl Log for SqliteLog {
     }
     fn now(&self) -> Timestamp {
         Timestamp::from_microsecond(micros()).unwrap_or(Timestamp::MAX)
+    }
+    fn health(&self) -> BoxFuture<'_, Result<Health>> {
+        self.query(read::health).boxed()
     }
     fn sleep_until(&self, due: Timestamp) -> BoxFuture<'_, ()> {
         async move {

@@ -1,11 +1,11 @@
 //! Pages of events.
 
-use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter, types::ValueRef};
 use uuid::Uuid;
 
 use super::row::{self, COLUMNS, Payloads};
 use crate::{
-    Anchor, Position, Recorded,
+    Anchor, Health, Position, Recorded, Setting,
     backend::{Page, Query},
 };
 
@@ -50,6 +50,24 @@ pub(super) fn head(connection: &Connection) -> rusqlite::Result<Anchor> {
 pub(super) fn event_at(connection: &Connection, position: Position) -> rusqlite::Result<Option<Uuid>> {
     let mut at = connection.prepare_cached("SELECT event_id FROM es_event WHERE pos = ?1")?;
     Ok(at.query_row([position.0], |row| row::id(row, 0)).optional()?.flatten())
+}
+
+pub(super) fn health(connection: &Connection) -> rusqlite::Result<Health> {
+    let revision = connection.query_row("SELECT schema_rev FROM es_log_meta", [], |row| row.get(0))?;
+    let mut health = Health::of("sqlite", rusqlite::version().to_owned(), revision);
+    for name in ["journal_mode", "page_size", "page_count", "freelist_count"] {
+        let value = connection.pragma_query_value(None, name, |row| match row.get_ref(0)? {
+            ValueRef::Integer(number) => Ok(number.to_string()),
+            value => Ok(value.as_str()?.to_owned()),
+        })?;
+        let problem = (name == "journal_mode" && value != "wal").then_some("readers and the writer hold each other up");
+        health.settings.push(Setting {
+            name: name.to_owned(),
+            value,
+            problem,
+        });
+    }
+    Ok(health)
 }
 
 /// Time never goes backwards along the log, so that a position is found by halving.

@@ -17,16 +17,16 @@ pub(crate) struct Database {
 impl Database {
     /// None where there is no server, which is said.
     pub(crate) fn make() -> Option<Self> {
+        Self::make_with("ENCODING 'UTF8'")
+    }
+    pub(crate) fn make_with(how: &str) -> Option<Self> {
         let Ok(server) = env::var(VARIABLE) else {
             let test = std::thread::current().name().unwrap_or_default().to_owned();
             eprintln!("left out: {test} needs a PostgreSQL server; set {VARIABLE} to a superuser's URL");
             return None;
         };
         let name = format!("sagamill_test_{}", uuid::Uuid::now_v7().simple());
-        execute(
-            &server,
-            format!("CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"),
-        );
+        execute(&server, format!("CREATE DATABASE {name} {how} TEMPLATE template0"));
         Some(Self { server, name })
     }
     pub(crate) fn name(&self) -> &str {

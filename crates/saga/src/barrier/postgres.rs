@@ -13,7 +13,7 @@ use super::sql::{Sql, Statements, Value, decode, runs_statements, statements};
 pub(super) const MIGRATIONS: &str = "\
 SELECT pg_advisory_xact_lock(x'6573000053616761'::bigint);
 DO $$ BEGIN
-  IF to_regclass('es.saga_barrier') IS NULL THEN
+  IF NOT EXISTS (SELECT FROM pg_tables WHERE schemaname = 'es' AND tablename = 'saga_barrier') THEN
     CREATE TABLE es.saga_barrier (
       effect_id    uuid NOT NULL,
       phase        text NOT NULL CHECK (phase IN ('forward', 'compensate')),

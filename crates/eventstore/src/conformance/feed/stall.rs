@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    Anchor, Append, EventStore, Lease, Position, Receipt, Result,
+    Anchor, Append, EventStore, Health, Lease, Position, Receipt, Result,
     backend::{Backend, Checkpoint, Claim, Claimed, Desk, Join, Log, Member, Page, Query, Timer, Turn},
     bell::Listener,
     entry::Entry,
@@ -92,6 +92,9 @@ impl Log for Stall {
     }
     fn now(&self) -> Timestamp {
         self.inner.now()
+    }
+    fn health(&self) -> BoxFuture<'_, Result<Health>> {
+        self.pass(|inner| inner.health())
     }
     fn sleep_until(&self, due: Timestamp) -> BoxFuture<'_, ()> {
         self.inner.sleep_until(due)

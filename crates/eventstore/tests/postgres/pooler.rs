@@ -1,0 +1,1 @@
+//! A pooler between the store and the server.
