@@ -1,6 +1,8 @@
 //! A PostgreSQL server for tests, where there is one: the only place that knows where from.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part")]
 
+pub(crate) mod pooler;
+
 use std::env;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
