@@ -20,7 +20,6 @@ pub(crate) enum Code {
     /// What it needs is not there, or does not answer.
     Unavailable = 7,
     /// It looked, and what it found is not as it must be.
-    #[cfg(feature = "shop")]
     Unverified = 8,
 }
 

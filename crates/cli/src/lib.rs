@@ -4,6 +4,7 @@
 
 #[cfg(feature = "shop")]
 mod dev;
+mod doctor;
 mod failure;
 mod migrate;
 mod output;
@@ -70,6 +71,8 @@ enum Command {
     Subscription(subscription::Command),
     /// Read the log again: all of it, or one stream.
     Replay(replay::Options),
+    /// Look whether the log is well, and say what to do where it is not.
+    Doctor(doctor::Options),
     /// Make the tables of log and sagas where they are missing, or print their statements.
     Migrate(migrate::Options),
     /// Print a completion script for a shell.
@@ -133,6 +136,7 @@ fn execute(command: Command, setups: serve::Setups) -> Result<Code, Failure> {
             Command::Saga(command) => saga::run(command).await,
             Command::Subscription(command) => subscription::run(command).await,
             Command::Replay(options) => replay::run(options).await,
+            Command::Doctor(options) => doctor::run(options).await,
             Command::Migrate(options) => migrate::run(options).await,
             Command::Completions { .. } => Ok(Code::Success),
         }

@@ -1,9 +1,9 @@
 //! `subscription`: how far each reader of the log is, and the way out where the log went another way.
 
-use std::{collections::BTreeMap, io::Write};
+use std::io::Write;
 
 use clap::{Args, Subcommand};
-use sagamill::eventstore::{Checkpoint, EventStore, Position};
+use sagamill::eventstore::{EventStore, Lag};
 use serde::Serialize;
 
 use crate::{
@@ -61,7 +61,7 @@ struct Row {
     name: String,
     shards: usize,
     /// The least that any of its shards has read.
-    position: Position,
+    position: i64,
     /// How many positions that is behind the head.
     lag: i64,
     /// How many of its shards a process works on now.
@@ -69,28 +69,16 @@ struct Row {
 }
 
 async fn list(options: List) -> Result<Code, Failure> {
-    let store = options.source.open().await?;
-    let head = store.head().await?.position;
-    let mut subscriptions: BTreeMap<String, Vec<Checkpoint>> = BTreeMap::new();
-    for checkpoint in store.checkpoints().await? {
-        let shards = subscriptions.entry(checkpoint.name.clone()).or_default();
-        shards.push(checkpoint);
-    }
-    let now = store.now();
-    let rows: Vec<_> = subscriptions
-        .into_iter()
-        .map(|(name, shards)| {
-            let position = shards.iter().map(|shard| shard.at.position).min().unwrap_or_default();
-            let works = |shard: &&Checkpoint| shard.owner.is_some_and(|(_, until)| until > now);
-            Row {
-                name,
-                shards: shards.len(),
-                position,
-                lag: (head.0 - position.0).max(0),
-                owned: shards.iter().filter(works).count(),
-            }
-        })
-        .collect();
+    let health = options.source.open().await?.health().await?;
+    let head = health.head.position.0;
+    let row = |lag: Lag| Row {
+        name: lag.name,
+        shards: lag.shards,
+        position: head - lag.positions,
+        lag: lag.positions,
+        owned: lag.shards - lag.unowned,
+    };
+    let rows: Vec<_> = health.subscriptions.into_iter().map(row).collect();
     let mut out = stdout();
     match options.output {
         ListFormat::Json => json_line(&mut out, &rows)?,

@@ -52,6 +52,9 @@ async fn shop_completes_and_compensates_and_its_data_can_be_looked_into() {
     );
     looks_the_same_beside_the_process(&data).await;
     lists_and_shows(&data, &compensated.unwrap()).await;
+    let examined = output(&["doctor", "--data", &data.display().to_string(), "-o", "json"]).await;
+    let examined: Value = serde_json::from_slice(&examined).unwrap();
+    assert_eq!(examined["well"], true, "{examined}");
     replays(&data).await;
 }
 
