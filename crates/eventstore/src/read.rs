@@ -42,7 +42,7 @@ struct Asked {
 
 enum Answer {
     Awaited(BoxFuture<'static, Fetched>),
-    Come(Fetched),
+    Come(Box<Fetched>),
 }
 
 /// A page, and what it answers.
@@ -51,7 +51,7 @@ type Fetched = Result<(Page, Query)>;
 impl Asked {
     fn poll(&mut self, cx: &mut task::Context<'_>) -> task::Poll<()> {
         if let Answer::Awaited(page) = &mut self.answer {
-            self.answer = Answer::Come(task::ready!(page.as_mut().poll(cx)));
+            self.answer = Answer::Come(Box::new(task::ready!(page.as_mut().poll(cx))));
         }
         task::Poll::Ready(())
     }
@@ -260,7 +260,7 @@ impl<E> Stream for Read<E> {
             else {
                 unreachable!("invariant: what is ready has come")
             };
-            if let Err(error) = this.turn(fetched, cx) {
+            if let Err(error) = this.turn(*fetched, cx) {
                 this.left = 0;
                 return task::Poll::Ready(Some(Err(error)));
             }
