@@ -35,10 +35,6 @@ impl Recovery {
     pub(crate) fn caught(&self) -> usize {
         self.caught
     }
-    /// Whether all that were in flight have ended.
-    pub(crate) fn is_over(&self) -> bool {
-        self.waiting.is_empty()
-    }
     /// What became of them, in a line.
     pub(crate) fn summary(&mut self) -> String {
         self.took.sort();
