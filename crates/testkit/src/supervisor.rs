@@ -1,7 +1,7 @@
 //! A shell between a test and its server: it outlives the test by a moment, and takes the server with it.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{BufRead as _, BufReader, Write as _},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -26,8 +26,8 @@ const TAIL_LINES: usize = 25;
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     shell: Child,
-    orders: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    /// For orders and answers; none: the shell has been told of the end.
+    pipes: Option<(ChildStdin, BufReader<ChildStdout>)>,
     directory: PathBuf,
 }
 
@@ -45,47 +45,49 @@ impl Supervisor {
     /// Makes the directory, and starts nothing yet.
     pub(crate) fn new(account: Account, part: &Part<'_>) -> Result<Self> {
         let directory = std::env::temp_dir().join(format!("sagamill-test-{}", random::suffix()));
-        account.private_directory(&directory)?;
-        Self::in_directory(account, part, &directory).inspect_err(|_| {
-            let _ = fs::remove_dir_all(&directory);
-        })
-    }
-    fn in_directory(account: Account, part: &Part<'_>, directory: &Path) -> Result<Self> {
-        let log = File::create(directory.join("log")).map_err(Error::directory(directory))?;
         let mut shell = account
             .command("sh")
             .args(["-c", &format!("{}\n{SCRIPT}", part.functions), "sh"])
             .args(part.arguments)
             .envs(part.variables.iter().copied())
-            .env("dir", directory)
+            .env("dir", &directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(Stdio::null())
             // Ctrl-C is for the test. What it leaves is cleaned up here.
             .process_group(0)
             .spawn()
             .map_err(Error::run("sh"))?;
-        let orders = shell.stdin.take();
-        let answers = shell.stdout.take().expect("invariant: it is piped");
-        Ok(Self {
+        let pipes = shell.stdin.take().zip(shell.stdout.take().map(BufReader::new));
+        let mut supervisor = Self {
             shell,
-            orders,
-            answers: BufReader::new(answers),
-            directory: directory.to_owned(),
-        })
+            pipes,
+            directory,
+        };
+        if supervisor.answer()? != "made" {
+            return Err(Error::Directory {
+                directory: supervisor.directory.clone(),
+                why: format!("user {} cannot make it", account.uid),
+            });
+        }
+        Ok(supervisor)
     }
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
     /// Starts the server; gives what `start` has put into `id`, or none where it failed: its words are in the log.
     pub(crate) fn start(&mut self, port: u16) -> Result<Option<String>> {
-        let orders = self.orders.as_mut().expect("invariant: it is taken by drop alone");
+        let (orders, _) = self.pipes.as_mut().expect("invariant: they are taken by drop alone");
+        writeln!(orders, "{port}").map_err(Error::run("sh"))?;
+        let answer = self.answer()?;
+        Ok((!answer.is_empty() && answer != "failed").then_some(answer))
+    }
+    /// The shell's next line; nothing where it has ended.
+    fn answer(&mut self) -> Result<String> {
+        let (_, answers) = self.pipes.as_mut().expect("invariant: they are taken by drop alone");
         let mut answer = String::new();
-        writeln!(orders, "{port}")
-            .and_then(|()| self.answers.read_line(&mut answer))
-            .map_err(Error::run("sh"))?;
-        let answer = answer.trim();
-        Ok((!answer.is_empty() && answer != "failed").then(|| answer.to_owned()))
+        answers.read_line(&mut answer).map_err(Error::run("sh"))?;
+        Ok(answer.trim().to_owned())
     }
     /// What the server has said.
     pub(crate) fn log(&self) -> String {
@@ -103,7 +105,7 @@ impl Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        drop(self.orders.take());
+        drop(self.pipes.take());
         let end = Instant::now() + END_MAX;
         while let Ok(None) = self.shell.try_wait() {
             if Instant::now() > end {
@@ -143,6 +145,8 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
+
     use super::*;
 
     /// A server that "listens" for as many seconds as its port says, and on no port below 10.
@@ -179,6 +183,28 @@ mod tests {
     fn a_server_that_does_not_start_is_no_server() {
         let mut supervisor = sleeper();
         assert_eq!(supervisor.start(9).unwrap(), None);
+    }
+
+    #[test]
+    fn an_owner_that_dies_before_the_answer_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+        let file = folder.path().join("pid");
+        let part = Part {
+            functions: r#"
+                start() { sleep 0.3; sleep "$1" & id=$!; echo "$id" >"$file"; }
+                end() { kill -KILL "$id"; wait "$id"; }
+            "#,
+            variables: &[("file", &file.display().to_string())],
+            arguments: &[],
+        };
+        let mut supervisor = Supervisor::new(Account::of_servers().unwrap(), &part).unwrap();
+        let (mut orders, answers) = supervisor.pipes.take().unwrap();
+        writeln!(orders, "60").unwrap();
+        drop((orders, answers));
+        process::wait_until(|| Ok(!supervisor.directory().exists()), "the end of the directory").unwrap();
+        let pid = fs::read_to_string(file).unwrap().trim().parse().unwrap();
+        assert!(!process::runs(pid).unwrap());
     }
 
     #[test]

@@ -16,7 +16,13 @@ finish() {
     rm -rf "$dir"
 }
 trap 'finish; exit 1' HUP INT TERM
+# An owner that died over its order takes no answer. Caught, not ignored: what is ignored here, the server ignores as well.
+trap : PIPE
 
+# Made by whom it is removed; nobody else may enter.
+mkdir -m 700 "$dir" || exit
+exec 2>"$dir/log"
+echo made
 while read -r port; do
     if start "$port" "$@" </dev/null; then echo "$id"; else echo failed; fi
 done

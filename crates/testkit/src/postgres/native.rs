@@ -39,11 +39,13 @@ start() {
     exec "$programs/postgres" -D "$dir/data" "$@" -p "$port" >&2 &
     id=$!
 }
+# A server that has only just begun does not hear yet, so it is told again and again: SIGTERM ends it before it has handlers
+# of its own, SIGQUIT after that, at once, and SIGCONT lets it hear them where it stands still.
 end() {
     [ -n "$id" ] || return
-    kill -QUIT "$id"
-    kill -CONT "$id"
+    (while kill -TERM "$id" && kill -QUIT "$id" && kill -CONT "$id"; do sleep 0.1; done) &
     wait "$id"
+    kill "$!"
 }
 "#;
 const COPY: &str = r#"prepare() { cp -R "$source" "$dir/data"; }"#;

@@ -6,7 +6,7 @@ use std::{
     env, fs,
     io::{BufRead as _, BufReader, Write as _, stderr, stdin},
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStderr, ChildStdin, Command, Stdio},
     time::Duration,
 };
@@ -52,6 +52,25 @@ async fn nothing_is_left_behind_by_a_process_that_ends() {
     owner.leaves_nothing().await;
 }
 
+#[tokio::test]
+async fn nothing_is_left_behind_by_a_process_that_is_killed_while_its_server_starts() {
+    let Some(whole) = Owner::start().await else { return };
+    for milliseconds in [5, 20, 40, 60, 80, 100, 150, 200, 300, 400] {
+        let mut owner = whole.another();
+        sleep(Duration::from_millis(milliseconds)).await;
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+    }
+    let left = async {
+        while whole.directories().len() > 1 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, left)
+        .await
+        .expect("but the one that lives, all servers end");
+}
+
 /// Not a test: the process that has a server, and whose end is looked at. It obeys until its input ends.
 #[test]
 #[ignore = "the tests beside it run it, each as a process of its own"]
@@ -85,14 +104,7 @@ impl Owner {
         let folder = tempfile::tempdir().unwrap();
         // The server runs as another user where this is root.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let mut process = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "left_behind::owner", "--ignored", "--nocapture"])
-            .env("TMPDIR", folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut process = spawn(folder.path());
         let mut owner = Self {
             input: process.stdin.take(),
             output: BufReader::new(process.stderr.take().unwrap()),
@@ -104,6 +116,10 @@ impl Owner {
         connect(&owner.url).await.close().await.unwrap();
         assert_eq!(owner.directories().len(), 1);
         Some(owner)
+    }
+    /// Another process that begins to have a server, in the same folder.
+    fn another(&self) -> Child {
+        spawn(self.folder.path())
     }
     /// Has it do something, and waits until that is done.
     fn order(&mut self, order: &str) {
@@ -132,4 +148,15 @@ impl Owner {
             .filter(|path| path.to_string_lossy().contains("sagamill-test-"))
             .collect()
     }
+}
+
+fn spawn(folder: &Path) -> Child {
+    Command::new(env::current_exe().unwrap())
+        .args(["--exact", "left_behind::owner", "--ignored", "--nocapture"])
+        .env("TMPDIR", folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
