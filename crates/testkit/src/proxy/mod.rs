@@ -162,12 +162,14 @@ async fn accept(listener: TcpListener, control: Arc<Control>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            Ok((client, _)) = listener.accept(), if connections.len() < CONNECTIONS_MAX => {
-                connections.spawn(carry(client, control.clone()));
-            }
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok((client, _)) => {
+                    connections.spawn(carry(client, control.clone()));
+                }
+                // The client has gone again, or the system has no file descriptor for one more.
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
             Some(_) = connections.join_next() => {}
-            // The system has no file descriptor for one more.
-            else => sleep(ACCEPT_PAUSE).await,
         }
     }
 }
