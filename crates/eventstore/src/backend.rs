@@ -31,16 +31,27 @@ pub(crate) trait Log: Send + Sync + 'static {
     /// Stores batches in one commit. Each succeeds or fails by itself, in their order; an error of the commit itself is
     /// bisected, so that only the culprit fails. The appender gives it a stream at most once per flush.
     fn flush(&self, entries: Vec<Entry>) -> BoxFuture<'_, Vec<Result<Vec<Receipt>>>>;
-    /// Takes events into a caller's transaction, over its own connection: sqlx's of this database.
+    /// Takes events into a caller's transaction, over its own connection: sqlx's of this database. Answers those whose
+    /// places are known already, as the log has them once that is committed.
     fn append_in<'a>(
         &'a self,
         connection: &'a mut (dyn Any + Send),
         append: Append,
         how: Join,
-    ) -> BoxFuture<'a, Result<()>> {
+    ) -> BoxFuture<'a, Result<Vec<Recorded>>> {
         let _ = (connection, append, how);
         let what = "a log can be joined only in a transaction on the database that holds it".to_owned();
         Box::pin(std::future::ready(Err(Error::Invalid { what })))
+    }
+    /// How often events have joined a transaction of this process, where that is counted.
+    fn joined(&self) -> u64 {
+        0
+    }
+    /// A transaction of this process has been committed, which began when this many had joined one. These events are its
+    /// last statements' and have just come into the log, maybe with others before them. Called in the caller's turn.
+    fn committed(&self, events: Vec<Recorded>, joined: u64) {
+        let _ = (events, joined);
+        self.ring();
     }
     /// Waits until what this process has staged and committed has its positions: at once, where they come with the commit.
     fn sequenced(&self) -> BoxFuture<'_, ()> {

@@ -5,7 +5,7 @@ use std::any::Any;
 
 use futures_core::future::BoxFuture;
 
-use crate::{Error, EventStore, Result};
+use crate::{Error, EventStore, Recorded, Result};
 
 /// Stands for "whichever database the URL named".
 #[derive(Debug, Clone, Copy)]
@@ -125,9 +125,15 @@ pub trait InTransaction<D>: Send {
     type Connection: Any + Send;
     /// The connection that the transaction is open on.
     fn connection(&mut self) -> &mut Self::Connection;
-    /// The store has just executed a statement on it, and all is well.
+    /// A statement has just been executed on it, and all is well.
     #[doc(hidden)]
     fn is_well(&mut self) {}
+    /// The store has just taken events in by a statement, and all is well. These are in the log once it is committed.
+    #[doc(hidden)]
+    fn has_joined(&mut self, events: Vec<Recorded>) {
+        let _ = events;
+        self.is_well();
+    }
 }
 impl<D: sqlx::Database> InTransaction<D> for sqlx::Transaction<'_, D> {
     type Connection = D::Connection;

@@ -131,6 +131,35 @@ impl NewEvent {
             ..Self::new(name, payload)
         })
     }
+    /// As it is stored.
+    pub(crate) fn recorded(self, stream: StreamId, position: Position, version: Version, at: Timestamp) -> Recorded {
+        let Self {
+            id,
+            name,
+            schema,
+            topic,
+            key,
+            correlation,
+            causation,
+            headers,
+            payload,
+        } = self;
+        Recorded {
+            position,
+            stream,
+            version,
+            at,
+            id,
+            name,
+            schema,
+            topic,
+            key,
+            correlation,
+            causation,
+            headers,
+            event: payload,
+        }
+    }
     /// Its headers as databases keep them; none: it has none.
     #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(crate) fn meta(&self) -> Option<Vec<u8>> {

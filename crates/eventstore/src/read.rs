@@ -51,7 +51,8 @@ type Fetched = Result<(Page, Query)>;
 impl Asked {
     fn poll(&mut self, cx: &mut task::Context<'_>) -> task::Poll<()> {
         if let Answer::Awaited(page) = &mut self.answer {
-            self.answer = Answer::Come(Box::new(task::ready!(page.as_mut().poll(cx))));
+            let fetched = task::ready!(page.as_mut().poll(cx));
+            self.answer = Answer::Come(Box::new(fetched));
         }
         task::Poll::Ready(())
     }

@@ -196,8 +196,8 @@ impl<D> EventStore<D> {
             events: events.into_iter().collect(),
         };
         Box::pin(async move {
-            self.inner.backend.append_in(tx.connection(), append, how).await?;
-            tx.is_well();
+            let joined = self.inner.backend.append_in(tx.connection(), append, how).await?;
+            tx.has_joined(joined);
             Ok(())
         })
     }

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, pool::PoolConnection};
 use sqlx_core::transaction::TransactionManager;
 
 use crate::{
-    Database, EventStore, InTransaction, Result,
+    Database, EventStore, InTransaction, Recorded, Result,
     backend::{Backend, Turn},
 };
 
@@ -23,8 +23,13 @@ pub struct Transaction<D: Database> {
     /// None once it is on its way back.
     lent: Option<Lent<D>>,
     is_open: bool,
-    /// The last statement was the caller's: whether it failed, and the transaction with it, is not known here.
-    is_doubtful: bool,
+    /// How often the connection was given out since the store's own last statement: whether what a caller executed failed,
+    /// and the transaction with it, or took back what was done before, is not known here.
+    given_out: usize,
+    /// What has joined it and cannot have been taken back since.
+    joined: Vec<Recorded>,
+    /// How often events had joined any transaction when it began.
+    joined_before: u64,
     backend: Arc<dyn Backend>,
     /// Dropped last, so that a rollback is on its way before the next writer's turn.
     #[expect(dead_code, reason = "it is held for its drop")]
@@ -93,14 +98,16 @@ impl<D: Database> EventStore<D> {
                 lent: Some(lent),
                 // Given up on its way, it may have begun.
                 is_open: true,
-                is_doubtful: false,
+                given_out: 0,
+                joined: Vec::new(),
+                joined_before: self.backend().joined(),
                 backend: self.backend().clone(),
                 turn,
             };
             let begin = AssertSqlSafe(D::BEGIN).into_sql_str();
             match Manager::<D>::begin(&mut tx, Some(begin)).await {
                 Ok(()) => {
-                    tx.is_doubtful = false;
+                    tx.given_out = 0;
                     return Ok(tx);
                 }
                 Err(error) => {
@@ -142,16 +149,20 @@ impl<D: Database> Transaction<D> {
     /// # Errors
     /// What the database says: nothing has been stored, or [`Error::Unknown`](crate::Error::Unknown).
     pub async fn commit(mut self) -> Result<()> {
-        if self.is_doubtful {
+        if self.given_out > 0 {
+            self.joined.clear();
             D::check(&mut self).await?;
         }
         fail::fail_point!("log.commit.before");
         let committed = Manager::<D>::commit(&mut self).await;
         fail::fail_point!("log.commit.after");
         let committed = self.ended(committed, true);
-        let backend = self.backend.clone();
-        drop(self);
-        backend.ring();
+        match &committed {
+            Ok(()) => self
+                .backend
+                .committed(std::mem::take(&mut self.joined), self.joined_before),
+            Err(_) => self.backend.ring(),
+        }
         committed
     }
     /// Rolls back and leaves the queue.
@@ -200,7 +211,7 @@ impl<D: Database> Deref for Transaction<D> {
 }
 impl<D: Database> DerefMut for Transaction<D> {
     fn deref_mut(&mut self) -> &mut Self::Target {
-        self.is_doubtful = true;
+        self.given_out += 1;
         let lent = self.lent.as_mut();
         lent.expect("invariant: a transaction has its connection until it ends")
             .connection()
@@ -212,6 +223,14 @@ impl<D: Database> InTransaction<D> for Transaction<D> {
         self
     }
     fn is_well(&mut self) {
-        self.is_doubtful = false;
+        self.given_out = 0;
+        self.joined.clear();
+    }
+    fn has_joined(&mut self, events: Vec<Recorded>) {
+        // Given out for this very statement alone, it was not for one of the caller's.
+        if std::mem::take(&mut self.given_out) > 1 {
+            self.joined.clear();
+        }
+        self.joined.extend(events);
     }
 }

@@ -3,9 +3,9 @@
 use std::{path::Path, time::Duration};
 
 use sagamill_eventstore::{
-    Append, Dialect, Error, EventStore, Expected, NewEvent, Position, Signal, Version, migrations,
+    Append, Dialect, Error, EventStore, Expected, InTransaction, NewEvent, Position, Signal, Version, migrations,
 };
-use sqlx::{Sqlite, SqlitePool, sqlite::SqlitePoolOptions};
+use sqlx::{Connection, Sqlite, SqlitePool, sqlite::SqlitePoolOptions};
 
 fn noted(stream: &str) -> Append {
     Append {
@@ -262,6 +262,89 @@ async fn who_waits_for_a_connection_does_not_hold_the_queue() {
     assert!(appended.unwrap().is_ok());
     drop(held);
     beginning.await.unwrap();
+}
+
+/// All ways into the log, by turns: appends of two stores, transactions of a store and of its pool, with events that are
+/// taken back before the commit.
+async fn write_in_all_ways(stores: [&EventStore<Sqlite>; 2], n: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let note = |what: &str| NewEvent::new(what, n.to_string());
+    let store = stores[n % 2];
+    match n % 7 {
+        0 | 1 => drop(store.commit(noted("a")).await?),
+        2 => {
+            let mut tx = store.begin().await?;
+            store.stage_in(&mut tx, "s", [note("one"), note("two")]).await?;
+            store.stage_in(&mut tx, "t", [note("three")]).await?;
+            tx.commit().await?;
+        }
+        3 => {
+            let mut tx = store.begin().await?;
+            sqlx::query("SAVEPOINT here").execute(&mut *tx).await?;
+            store.stage_in(&mut tx, "s", [note("never")]).await?;
+            sqlx::query("ROLLBACK TO here").execute(&mut *tx).await?;
+            if n.is_multiple_of(3) {
+                // As a barrier says after a statement of its own.
+                InTransaction::<Sqlite>::is_well(&mut tx);
+            }
+            if n.is_multiple_of(2) {
+                store.stage_in(&mut tx, "s", [note("after")]).await?;
+            }
+            tx.commit().await?;
+        }
+        4 => {
+            let mut tx = store.begin().await?;
+            let mut nested = tx.begin().await?;
+            store.stage_in(&mut nested, "s", [note("nested")]).await?;
+            if n.is_multiple_of(2) {
+                nested.commit().await?;
+            } else {
+                nested.rollback().await?;
+            }
+            tx.commit().await?;
+        }
+        5 => {
+            let mut tx = store.pool().begin_with("BEGIN IMMEDIATE").await?;
+            store.stage_in(&mut tx, "s", [note("of the pool")]).await?;
+            tx.commit().await?;
+        }
+        _ => {
+            let mut tx = store.begin().await?;
+            store.stage_in(&mut tx, "s", [note("never")]).await?;
+            if n.is_multiple_of(2) {
+                tx.rollback().await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn those_who_follow_see_what_was_committed_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let pool = pool(&directory.path().join("log.db"), 4).await;
+    let store = EventStore::<Sqlite>::open(pool.clone()).await.unwrap();
+    let other = EventStore::<Sqlite>::open(pool.clone()).await.unwrap();
+    let mut feed = store.subscribe("all").open().await.unwrap();
+    let mut seen = Vec::new();
+    for n in 0..210 {
+        write_in_all_ways([&store, &other], n).await.unwrap();
+        if n % 3 > 0 {
+            continue;
+        }
+        let head = store.head().await.unwrap().position;
+        while seen.last().is_none_or(|(position, _)| *position < head) {
+            let next = tokio::time::timeout(Duration::from_secs(30), feed.next()).await;
+            if let Signal::Event { event, .. } = next.expect("the log goes on").unwrap() {
+                feed.progress().done(0, event.position);
+                seen.push((event.position, event));
+            }
+        }
+    }
+    let mut read = store.read_all();
+    for (position, event) in seen {
+        assert_eq!(read.next().await.unwrap().unwrap(), event, "at {position}");
+        assert_ne!(event.name, "never");
+    }
 }
 
 /// A store that has taken the only shard of a subscription and is gone without giving it back, as after a kill.

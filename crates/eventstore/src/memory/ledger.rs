@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::desk::Shelf;
 use crate::{
-    Anchor, Append, Batch, Error, Expected, NewEvent, Position, Receipt, Recorded, Result, StreamId, Version,
-    backend::Query, entry::Entry,
+    Anchor, Append, Batch, Error, Expected, Position, Receipt, Recorded, Result, StreamId, Version, backend::Query,
+    entry::Entry,
 };
 
 #[derive(Debug, Default)]
@@ -115,13 +115,9 @@ impl Ledger {
             let position = Position(self.events.len() as i64 + 1);
             positions.push(position);
             self.ids.insert(event.id, position);
-            self.events.push(recorded(
-                event,
-                append.stream.clone(),
-                position,
-                Version(positions.len() as i64),
-                at,
-            ));
+            let version = Version(positions.len() as i64);
+            self.events
+                .push(event.recorded(append.stream.clone(), position, version, at));
         }
         self.receipt(first, count, false)
     }
@@ -167,34 +163,5 @@ impl Expected {
             Self::Exists => actual.0 > 0,
             Self::Exact(version) => actual == version,
         }
-    }
-}
-
-fn recorded(event: NewEvent, stream: StreamId, position: Position, version: Version, at: Timestamp) -> Recorded {
-    let NewEvent {
-        id,
-        name,
-        schema,
-        topic,
-        key,
-        correlation,
-        causation,
-        headers,
-        payload,
-    } = event;
-    Recorded {
-        position,
-        stream,
-        version,
-        at,
-        id,
-        name,
-        schema,
-        topic,
-        key,
-        correlation,
-        causation,
-        headers,
-        event: payload,
     }
 }

@@ -24,7 +24,7 @@ use super::{
     clock::Clock, connector::Connector, health, join, lookout, read, readers::Readers, ringer, staging::Staging, writer,
 };
 use crate::{
-    Anchor, Append, Error, Health, Position, Receipt, Result,
+    Anchor, Append, Error, Health, Position, Receipt, Recorded, Result,
     backend::{Join, Log, Page, Query, Turn},
     bell::{Bell, Listener},
     entry::Entry,
@@ -177,8 +177,12 @@ impl Log for PostgresLog {
         connection: &'a mut (dyn Any + Send),
         append: Append,
         how: Join,
-    ) -> BoxFuture<'a, Result<()>> {
-        self.join(connection, append, how).boxed()
+    ) -> BoxFuture<'a, Result<Vec<Recorded>>> {
+        async move {
+            self.join(connection, append, how).await?;
+            Ok(Vec::new())
+        }
+        .boxed()
     }
     fn sequenced(&self) -> BoxFuture<'_, ()> {
         self.shared.staging.sequenced().boxed()

@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
     pin::pin,
     sync::{
-        Arc, LazyLock, Mutex, Weak,
-        atomic::{AtomicBool, Ordering},
+        Arc, LazyLock, Mutex, MutexGuard, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -14,9 +14,10 @@ use std::{
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::open;
+use super::{open, tail::Tail};
 use crate::{
-    Position,
+    Position, Recorded,
+    backend::{Page, Query},
     bell::{Bell, Listener},
 };
 
@@ -33,8 +34,27 @@ static FILES: LazyLock<Mutex<HashMap<PathBuf, Weak<File>>>> = LazyLock::new(Mute
 pub(super) struct File {
     path: PathBuf,
     turn: Arc<tokio::sync::Mutex<()>>,
-    bell: Arc<Bell>,
+    news: Arc<News>,
     lookout: Mutex<Option<Lookout>>,
+}
+
+/// What those hear who follow the log, and what they are given.
+struct News {
+    bell: Bell,
+    tail: Mutex<Tail>,
+    /// How often events have joined a transaction, committed or not.
+    joined: AtomicU64,
+}
+
+impl News {
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().expect("invariant: nothing panics under the lock")
+    }
+    /// Somebody else has committed, up to here.
+    fn grown(&self, head: Position) {
+        self.tail().has_grown(head);
+        self.bell.ring_at(head);
+    }
 }
 
 impl File {
@@ -45,12 +65,16 @@ impl File {
             return file;
         }
         files.retain(|_, file| file.strong_count() > 0);
-        let (turn, bell, lookout) = (Arc::default(), Arc::new(Bell::new(head)), Mutex::default());
+        let news = News {
+            bell: Bell::new(head),
+            tail: Mutex::default(),
+            joined: AtomicU64::new(0),
+        };
         let file = Arc::new(Self {
             path: path.to_owned(),
-            turn,
-            bell,
-            lookout,
+            turn: Arc::default(),
+            news: Arc::new(news),
+            lookout: Mutex::default(),
         });
         files.insert(path.to_owned(), Arc::downgrade(&file));
         file
@@ -70,16 +94,45 @@ impl File {
             tracing::warn!(%path, "a transaction of this process keeps its other writers waiting; is it ever committed?");
         }
     }
-    pub(super) fn bell(&self) -> &Bell {
-        &self.bell
+    /// These events have just been committed, by whoever has the turn. They are handed to those who follow once the bell
+    /// is rung.
+    pub(super) fn committed(&self, events: impl Iterator<Item = Recorded>) {
+        let mut tail = self.news.tail();
+        if self.news.bell.has_listeners() {
+            tail.push(events);
+        } else {
+            tail.fall_behind();
+        }
+    }
+    /// Rings, with the position that the log has come to if it is known.
+    pub(super) fn ring(&self, head: Option<Position>) {
+        match head {
+            Some(head) => self.news.bell.ring_at(head),
+            None => {
+                self.news.tail().fall_behind();
+                self.news.bell.ring();
+            }
+        }
+    }
+    /// A page of the newest events, where they are at hand.
+    pub(super) fn page(&self, query: &Query) -> Option<Page> {
+        self.news.tail().page(query)
+    }
+    /// Counts events that join a transaction.
+    pub(super) fn joins(&self) {
+        self.news.joined.fetch_add(1, Ordering::Relaxed);
+    }
+    /// How often events have joined a transaction.
+    pub(super) fn joined(&self) -> u64 {
+        self.news.joined.load(Ordering::Relaxed)
     }
     /// Listens to the bell, which from now on also rings for other processes.
     pub(super) fn listen(&self) -> Listener {
-        let listener = self.bell.listen();
+        let listener = self.news.bell.listen();
         let mut lookout = self.lookout.lock().expect("invariant: nothing panics under the lock");
         match &*lookout {
             Some(lookout) => lookout.thread.thread().unpark(),
-            None => *lookout = Lookout::start(&self.path, &self.bell),
+            None => *lookout = Lookout::start(&self.path, &self.news),
         }
         listener
     }
@@ -92,11 +145,11 @@ struct Lookout {
 }
 
 impl Lookout {
-    fn start(path: &Path, bell: &Arc<Bell>) -> Option<Self> {
+    fn start(path: &Path, news: &Arc<News>) -> Option<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let look = {
-            let (path, bell, stop) = (path.to_owned(), bell.clone(), stop.clone());
-            move || look_out(&path, &bell, &stop)
+            let (path, news, stop) = (path.to_owned(), news.clone(), stop.clone());
+            move || look_out(&path, &news, &stop)
         };
         let spawned = std::thread::Builder::new()
             .name("sagamill-lookout".to_owned())
@@ -115,11 +168,11 @@ impl Drop for Lookout {
     }
 }
 
-fn look_out(path: &Path, bell: &Bell, stop: &AtomicBool) {
+fn look_out(path: &Path, news: &News, stop: &AtomicBool) {
     let mut connection = None;
     let mut seen = None;
     while !stop.load(Ordering::Acquire) {
-        if !bell.has_listeners() {
+        if !news.bell.has_listeners() {
             std::thread::park();
             continue;
         }
@@ -132,8 +185,8 @@ fn look_out(path: &Path, bell: &Bell, stop: &AtomicBool) {
         let look = connection.as_ref().map(|connection| look(connection, seen));
         if let Some(Ok((version, head))) = look {
             seen = Some(version);
-            if let Some(head) = head.filter(|head| *head != bell.last()) {
-                bell.ring_at(head);
+            if let Some(head) = head.filter(|head| *head != news.bell.last()) {
+                news.grown(head);
             }
         }
         std::thread::park_timeout(LOOK);

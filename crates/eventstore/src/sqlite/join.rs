@@ -3,15 +3,30 @@
 //! Each statement of such a transaction is a way to another thread and back. So an append is one statement, which looks
 //! whether it may be and is there or is not; only one that is not is looked at again, to say why.
 
-use std::{collections::HashSet, fmt::Write as _, sync::LazyLock};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+    sync::LazyLock,
+};
 
-use sqlx::{Connection, Sqlite, SqliteConnection, query::Query, sqlite::SqliteArguments};
+use jiff::Timestamp;
+use sqlx::{
+    Connection, Row as _, Sqlite, SqliteConnection,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
 use uuid::Uuid;
 
 use super::{failure::of_sqlx as failed, write};
-use crate::{Append, Error, Expected, NewEvent, Result, Version, backend::micros, entry};
+use crate::{
+    Append, Error, Expected, NewEvent, Position, Recorded, Result, Version,
+    backend::{Join, micros},
+    entry,
+};
 
 type Ids = HashSet<Uuid, foldhash::fast::RandomState>;
+/// Position, version and time of those that are new.
+type Places = HashMap<Uuid, (i64, i64, i64), foldhash::fast::RandomState>;
 
 /// A single event. One statement, so that it takes the lock before it looks, also in a transaction that has only read so
 /// far.
@@ -23,7 +38,8 @@ const ONE: &str = "INSERT INTO es_event
       FROM (SELECT coalesce(max(version), 0) AS version FROM es_event WHERE stream_id = ?3) AS stream
      WHERE stream.version BETWEEN ?4 AND ?5
        AND NOT EXISTS (SELECT 1 FROM es_event WHERE event_id = ?6)
-       AND NOT EXISTS (SELECT 1 FROM es_stream WHERE stream_id = ?3 AND state > 0)";
+       AND NOT EXISTS (SELECT 1 FROM es_stream WHERE stream_id = ?3 AND state > 0)
+    RETURNING event_id, pos, version, recorded_at";
 /// Several events: a statement has so many rows, and those that are not given are left out.
 static MANY: LazyLock<[(usize, String); 3]> = LazyLock::new(|| [4, 16, 64].map(|rows| (rows, many(rows))));
 /// Most events of one statement.
@@ -58,71 +74,62 @@ fn many(rows: usize) -> String {
         WHERE stream.version BETWEEN ?4 AND ?5
             AND NOT EXISTS (SELECT 1 FROM es_stream WHERE stream_id = ?3 AND state > 0)
             AND (SELECT count(*) FROM fresh) >= ?6
-        ORDER BY n"
+        ORDER BY n
+        RETURNING event_id, pos, version, recorded_at"
     )
 }
 
-/// How events join.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum How {
-    /// Those that are in the log already are left out.
-    Each,
-    /// All or none.
-    Whole,
-}
-
-/// Stores facts; those that are in the log already are left out.
-pub(super) async fn stage(connection: &mut SqliteConnection, append: Append) -> Result<()> {
-    join(connection, &append, How::Each).await
-}
-
-/// Stores events where the stream is as expected; nothing of them where it is not.
-pub(super) async fn append(connection: &mut SqliteConnection, append: Append) -> Result<()> {
-    join(connection, &append, How::Whole).await
-}
-
-async fn join(connection: &mut SqliteConnection, append: &Append, how: How) -> Result<()> {
-    entry::check_append(append)?;
+/// Takes events into a transaction: facts, of which those are left out that are in the log already; or all of them, if the
+/// stream is as expected. Answers the new ones, as the log has them once it is committed.
+pub(super) async fn join(connection: &mut SqliteConnection, append: Append, how: Join) -> Result<Vec<Recorded>> {
+    entry::check_append(&append)?;
     // The same fact twice is one.
     let mut ids = Ids::default();
     let events: Vec<&NewEvent> = append.events.iter().filter(|event| ids.insert(event.id)).collect();
     fail::fail_point!("log.stage.before");
-    if events.len() <= MOST {
-        insert(connection, append, &events, append.events.len(), how).await?;
+    let mut places = if events.len() <= MOST {
+        insert(connection, &append, &events, append.events.len(), how).await?
     } else {
         // Dropped on the way out with an error, it is rolled back; the caller's own work stays.
         let mut savepoint = connection.begin().await.map_err(failed)?;
-        pieces(&mut savepoint, append, &events, how).await?;
+        let places = pieces(&mut savepoint, &append, &events, how).await?;
         savepoint.commit().await.map_err(failed)?;
-    }
+        places
+    };
     fail::fail_point!("log.stage.after");
-    Ok(())
+    let Append { stream, events, .. } = append;
+    let recorded = |event: NewEvent| {
+        let (position, version, at) = places.remove(&event.id)?;
+        let at = Timestamp::from_microsecond(at).unwrap_or(Timestamp::MAX);
+        Some(event.recorded(stream.clone(), Position(position), Version(version), at))
+    };
+    Ok(events.into_iter().filter_map(recorded).collect())
 }
 
 /// As many statements as it takes.
-async fn pieces(connection: &mut SqliteConnection, append: &Append, events: &[&NewEvent], how: How) -> Result<()> {
-    let mut stored = 0;
+async fn pieces(connection: &mut SqliteConnection, append: &Append, events: &[&NewEvent], how: Join) -> Result<Places> {
+    let mut places = Places::default();
     let mut rest = append.clone();
     for piece in events.chunks(MOST) {
-        stored += insert(connection, &rest, piece, piece.len(), how).await?;
+        places.extend(insert(connection, &rest, piece, piece.len(), how).await?);
         rest.expected = Expected::Any;
     }
-    if stored < append.events.len() {
+    if places.len() < append.events.len() {
         let disown = sqlx::query(DISOWN).bind(append.events[0].id);
         disown.execute(connection).await.map_err(failed)?;
     }
-    Ok(())
+    Ok(places)
 }
 
-/// Stores an append's events, or some of them, in one statement. Answers how many are new. Where those are `all`, an
-/// append of the same ones is a repeat.
+/// Stores an append's events, or some of them, in one statement. Answers which are new. Where those are `all`, an append of
+/// the same ones is a repeat.
 async fn insert(
     connection: &mut SqliteConnection,
     append: &Append,
     events: &[&NewEvent],
     all: usize,
-    how: How,
-) -> Result<usize> {
+    how: Join,
+) -> Result<Places> {
     let (low, high) = versions(append.expected);
     let is_first = events[0].id == append.events[0].id;
     let hash = is_first.then(|| entry::hash(&append.stream, &append.events));
@@ -134,21 +141,26 @@ async fn insert(
             .bind(low)
             .bind(high)
     };
-    let row = match events {
-        [event] if all == 1 => bind(begun(ONE), event),
+    let rows = match events {
+        // All is done when the first row is there.
+        [event] if all == 1 => {
+            let row = bind(begun(ONE), event).fetch_optional(&mut *connection);
+            row.await.map_err(failed)?.into_iter().collect()
+        }
         _ => {
             let fits = MANY.iter().find(|(rows, _)| *rows >= events.len());
             let (_, sql) = fits.expect("invariant: there are no more events than fit");
-            let least = if how == How::Whole { events.len() as i64 } else { 0 };
-            let row = begun(sql).bind(least).bind(all as i64);
-            events.iter().fold(row, |row, event| bind(row, event))
+            let least = if how == Join::Checked { events.len() as i64 } else { 0 };
+            let rows = begun(sql).bind(least).bind(all as i64);
+            let rows = events.iter().fold(rows, |rows, event| bind(rows, event));
+            rows.fetch_all(&mut *connection).await.map_err(failed)?
         }
     };
-    let stored = row.execute(&mut *connection).await.map_err(failed)?.rows_affected() as usize;
-    if stored == 0 || how == How::Whole && stored < events.len() {
+    if rows.is_empty() || how == Join::Checked && rows.len() < events.len() {
         why(connection, append, events, how).await?;
     }
-    Ok(stored)
+    let place = |row: &SqliteRow| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)));
+    rows.iter().map(place).collect::<Result<_, _>>().map_err(failed)
 }
 
 fn bind<'q>(row: Query<'q, Sqlite, SqliteArguments>, event: &'q NewEvent) -> Query<'q, Sqlite, SqliteArguments> {
@@ -174,8 +186,8 @@ fn versions(expected: Expected) -> (i64, i64) {
 }
 
 /// Why nothing was stored; facts that were all there before need no reason.
-async fn why(connection: &mut SqliteConnection, append: &Append, events: &[&NewEvent], how: How) -> Result<()> {
-    if how == How::Whole {
+async fn why(connection: &mut SqliteConnection, append: &Append, events: &[&NewEvent], how: Join) -> Result<()> {
+    if how == Join::Checked {
         for event in events {
             let known = sqlx::query(write::KNOWN).bind(event.id);
             if known.fetch_optional(&mut *connection).await.map_err(failed)?.is_some() {
@@ -188,8 +200,8 @@ async fn why(connection: &mut SqliteConnection, append: &Append, events: &[&NewE
     let Append { stream, expected, .. } = append;
     match how {
         _ if closed => Err(Error::Closed(stream.clone())),
-        How::Each => Ok(()),
-        How::Whole => Err(Error::Conflict {
+        Join::Staged => Ok(()),
+        Join::Checked => Err(Error::Conflict {
             stream: stream.clone(),
             expected: *expected,
             actual: Version(actual),

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::{crew::Crew, failure, file::File, join, presence::Presence, read, reader::Reader, write};
 use crate::{
-    Anchor, Append, Error, Health, Position, Receipt, Result,
+    Anchor, Append, Error, Health, Position, Receipt, Recorded, Result,
     backend::{Join, Log, Page, Query, Turn, micros},
     bell::Listener,
     entry::Entry,
@@ -104,9 +104,20 @@ impl SqliteLog {
                 std::thread::sleep(PAUSE);
             }
             let answers = write::flush(connection, &entries, &contended);
+            let stored = entries.into_iter().zip(&answers);
+            file.committed(
+                stored
+                    .filter_map(|(entry, answer)| Some(answer.as_ref().ok()?.recorded(entry.batch)))
+                    .flatten(),
+            );
             drop(turn);
-            if let Some(head) = answers.iter().flatten().flatten().map(|receipt| receipt.last).max() {
-                file.bell().ring_at(head);
+            let answers: Vec<_> = answers
+                .into_iter()
+                .map(|answer| answer.map(|stored| stored.receipts))
+                .collect();
+            let receipts = answers.iter().flatten().flatten();
+            if let Some(head) = receipts.map(|receipt| receipt.last).max() {
+                file.ring(Some(head));
             }
             answers
         };
@@ -130,17 +141,31 @@ impl Log for SqliteLog {
         connection: &'a mut (dyn Any + Send),
         append: Append,
         how: Join,
-    ) -> BoxFuture<'a, Result<()>> {
+    ) -> BoxFuture<'a, Result<Vec<Recorded>>> {
         let Some(connection) = connection.downcast_mut() else {
             let what = "this log is in a SQLite file: it is joined in a transaction on that".to_owned();
             return std::future::ready(Err(Error::Invalid { what })).boxed();
         };
-        match how {
-            Join::Staged => join::stage(connection, append).boxed(),
-            Join::Checked => join::append(connection, append).boxed(),
+        self.file.joins();
+        join::join(connection, append, how).boxed()
+    }
+    fn joined(&self) -> u64 {
+        self.file.joined()
+    }
+    fn committed(&self, events: Vec<Recorded>, joined: u64) {
+        let last = events.last().map(|event| event.position);
+        if last.is_some() {
+            self.file.committed(events.into_iter());
+        }
+        // Where nothing joined, the log has not grown.
+        if last.is_some() || joined != self.file.joined() {
+            self.file.ring(last);
         }
     }
     fn read(&self, query: Query) -> BoxFuture<'_, Result<Page>> {
+        if let Some(page) = self.file.page(&query) {
+            return std::future::ready(Ok(page)).boxed();
+        }
         async move {
             self.readers
                 .run(move |reader| {
@@ -173,7 +198,7 @@ impl Log for SqliteLog {
         self.file.listen()
     }
     fn ring(&self) {
-        self.file.bell().ring();
+        self.file.ring(None);
     }
     fn alone_since(&self) -> Option<Timestamp> {
         self.presence.as_ref()?.alone_since

@@ -16,6 +16,7 @@ mod read;
 mod reader;
 mod row;
 mod schema;
+mod tail;
 mod write;
 
 pub(crate) use open::{attach, connect};

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use sqlx::{
     SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -172,13 +172,20 @@ fn writer(path: &Path, create: bool) -> rusqlite::Result<Connection> {
         OpenFlags::empty()
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_handler(Some(be_patient))?;
+    let connection = connect_to(path, flags)?;
     use_wal(&connection)?;
     connection.execute_batch(PRAGMAS)?;
     connection
         .execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -65536;")?;
+    Ok(connection)
+}
+
+fn connect_to(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_handler(Some(be_patient))?;
     connection.set_prepared_statement_cache_capacity(64);
+    // A plan depends on no bound value: a statement with `LIMIT ?` is not planned anew each time it is run.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
 }
 
@@ -186,11 +193,9 @@ fn writer(path: &Path, create: bool) -> rusqlite::Result<Connection> {
 pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     // Not opened read-only: a reader of a write-ahead log must be able to write its shared index.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_handler(Some(be_patient))?;
+    let connection = connect_to(path, flags)?;
     connection.execute_batch(PRAGMAS)?;
     connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -16384;")?;
-    connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }
 

@@ -5,11 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::{desk, failure};
 use crate::{
-    Append, Batch, Error, NewEvent, Position, Receipt, Result, StreamId, Version, backend::micros, entry::Entry,
+    Append, Batch, Error, NewEvent, Position, Receipt, Recorded, Result, StreamId, Version, backend::micros,
+    entry::Entry,
 };
 
 /// The stream's version, and whether it is closed.
@@ -26,7 +28,35 @@ const LAST: &str = "SELECT pos FROM es_event WHERE stream_id = ?1 ORDER BY versi
 /// A transaction that took this long to begin waited for another process.
 const CONTENDED: Duration = Duration::from_millis(1);
 
-type Answers = Vec<Result<Vec<Receipt>>>;
+type Answers = Vec<Result<Stored>>;
+
+/// What became of a batch.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    /// One for each append.
+    pub(super) receipts: Vec<Receipt>,
+    /// When its events were stored, in microseconds; of a repeat it says nothing.
+    pub(super) at: i64,
+}
+
+impl Stored {
+    /// The events of a batch as they are in the log now; none of those that were there before.
+    pub(super) fn recorded(&self, batch: Batch) -> impl Iterator<Item = Recorded> {
+        // It was read, and written to the database, as such a time.
+        let at = Timestamp::from_microsecond(self.at).unwrap_or(Timestamp::MAX);
+        let appends = batch.appends.into_iter().zip(&self.receipts);
+        let new = appends.filter(|(_, receipt)| !receipt.repeated);
+        new.flat_map(move |(append, receipt)| {
+            let before = receipt.version.0 - append.events.len() as i64;
+            let (first, stream) = (receipt.first.0, append.stream);
+            append
+                .events
+                .into_iter()
+                .zip(0..)
+                .map(move |(event, n)| event.recorded(stream.clone(), Position(first + n), Version(before + 1 + n), at))
+        })
+    }
+}
 
 /// Stores batches. `contended` is set where another process had the file. What goes wrong with all of them at once is tried again with each half, until only the culprit fails.
 pub(super) fn flush(connection: &mut Connection, entries: &[Entry], contended: &AtomicBool) -> Answers {
@@ -109,7 +139,7 @@ impl<'tx> Flush<'tx> {
 
     /// Stores a batch, or finds that it is there. The common case asks for nothing that an index does not give at once;
     /// only what cannot be stored is looked up.
-    fn take(&mut self, entry: &Entry) -> rusqlite::Result<Result<Vec<Receipt>>> {
+    fn take(&mut self, entry: &Entry) -> rusqlite::Result<Result<Stored>> {
         let events: usize = entry.batch.appends.iter().map(|append| append.events.len()).sum();
         // A single statement has no effect when it fails.
         let undoable = events + usize::from(entry.batch.tracking.is_some()) > 1;
@@ -120,7 +150,7 @@ impl<'tx> Flush<'tx> {
         let no = match self.store(entry) {
             Ok(receipts) => {
                 self.release(undoable)?;
-                return Ok(Ok(receipts));
+                return Ok(Ok(Stored { receipts, at: self.at }));
             }
             Err(no) => no,
         };
@@ -248,14 +278,14 @@ impl<'tx> Flush<'tx> {
 
     /// The first receipts, where the whole batch was stored before; an error where some of its ids were, in another way;
     /// none where none of them was.
-    fn repeat(&self, entry: &Entry) -> rusqlite::Result<Option<Result<Vec<Receipt>>>> {
+    fn repeat(&self, entry: &Entry) -> rusqlite::Result<Option<Result<Stored>>> {
         let appends = &entry.batch.appends;
         let mut receipts = Vec::with_capacity(appends.len());
         for (append, hash) in appends.iter().zip(&entry.hashes) {
             receipts.extend(first_receipt(self.tx, append, *hash)?);
         }
         if receipts.len() == appends.len() && !appends.is_empty() {
-            return Ok(Some(Ok(receipts)));
+            return Ok(Some(Ok(Stored { receipts, at: self.at })));
         }
         for event in appends.iter().flat_map(|append| &append.events) {
             if self.tx.prepare_cached(KNOWN)?.exists([&event.id.as_bytes()[..]])? {
@@ -337,7 +367,7 @@ mod tests {
         let answers = flush(&mut log, &entries, &AtomicBool::new(false));
         for (n, answer) in answers.iter().enumerate() {
             match answer {
-                Ok(receipts) => assert!(name(n) == "good" && receipts.len() == 1),
+                Ok(stored) => assert!(name(n) == "good" && stored.receipts.len() == 1),
                 Err(error) => assert!(
                     name(n) == "poison" && matches!(error, Error::Database(_)),
                     "{n}: {error:?}"

@@ -1,6 +1,6 @@
 //! What applications hold: all sagas of one definition, and one saga.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_core::future::BoxFuture;
@@ -14,6 +14,10 @@ use super::host::{Host, ordinal, stream_of, unborn, undecidable};
 use crate::core::{By, Decision, Direction, Input, InputKind, NoOp, Plan, State, Status, Why, react, why};
 use crate::definition::NAME_BYTES_MAX;
 use crate::{Error, Result, step::Data};
+
+/// How long the end of a saga that goes on in this process is waited for, before the log is asked whether another process
+/// has ended it: most end sooner.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// All sagas of one definition. Cheap to clone: keep it in your application's state.
 pub struct Sagas<S, D = AnyDatabase> {
@@ -203,19 +207,28 @@ impl<S: Data> Instance<S> {
     /// As [`state`](Self::state).
     pub async fn outcome(&self) -> Result<Outcome<S>> {
         let waiter = self.host.waiters.join(&self.stream);
-        // What this process remembers may be behind the log, but an end is an end.
-        let mut known = self.host.cache.get(&self.stream);
+        let mut is_first = true;
         loop {
             let heard = waiter.listen();
-            let live = match known.take().filter(|live| outcome::<S>(live).is_some()) {
+            let moved = waiter.moved(&self.host.store, heard);
+            let live = match self.host.cache.get(&self.stream) {
+                // What this process remembers may be behind the log, but an end is an end.
                 Some(live) if live.state.is_ended() => live,
+                Some(live) if is_first && live.state.status == Status::Running => {
+                    is_first = false;
+                    tokio::select! {
+                        biased;
+                        moved = moved => moved?,
+                        () = tokio::time::sleep(PATIENCE) => {}
+                    }
+                    continue;
+                }
                 _ => self.host.reload(&self.stream).await?,
             };
             if let Some(outcome) = outcome(&live) {
                 return Ok(outcome);
             }
-            waiter.moved(&self.host.store, heard).await?;
-            known = self.host.cache.get(&self.stream);
+            moved.await?;
         }
     }
     /// Undoes it. Past its pivot's request that is put on record, and acts only if the pivot is rejected.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sagamill_bus::{Context, ExtractError, FromContext, FromRef, Message, Provides};
-use sagamill_eventstore::{AnyDatabase, Database, InTransaction, Transaction};
+use sagamill_eventstore::{AnyDatabase, Database, InTransaction, Recorded, Transaction};
 use uuid::Uuid;
 
 use crate::barrier::{Ask, Slot};
@@ -130,6 +130,9 @@ impl<D: Database> InTransaction<D> for Tx<D> {
     }
     fn is_well(&mut self) {
         self.get_mut().is_well();
+    }
+    fn has_joined(&mut self, events: Vec<Recorded>) {
+        self.get_mut().has_joined(events);
     }
 }
 impl<D: Database> Drop for Tx<D> {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    Anchor, Append, EventStore, Health, Lease, Position, Receipt, Result,
+    Anchor, Append, EventStore, Health, Lease, Position, Receipt, Recorded, Result,
     backend::{Backend, Checkpoint, Claim, Claimed, Desk, Join, Log, Member, Page, Query, Timer, Turn},
     bell::Listener,
     entry::Entry,
@@ -63,8 +63,14 @@ impl Log for Stall {
         connection: &'a mut (dyn Any + Send),
         append: Append,
         how: Join,
-    ) -> BoxFuture<'a, Result<()>> {
+    ) -> BoxFuture<'a, Result<Vec<Recorded>>> {
         self.pass(move |inner| inner.append_in(connection, append, how))
+    }
+    fn joined(&self) -> u64 {
+        self.inner.joined()
+    }
+    fn committed(&self, events: Vec<Recorded>, joined: u64) {
+        self.inner.committed(events, joined);
     }
     fn sequenced(&self) -> BoxFuture<'_, ()> {
         self.pass(|inner| inner.sequenced())
