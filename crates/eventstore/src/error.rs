@@ -87,13 +87,14 @@ pub enum Error {
         /// The URL's scheme.
         scheme: String,
     },
-    /// The database says no for now, without effect: locked, busy, disk full. Try again.
+    /// The database says no for now, or does not answer, without effect: locked, busy, disk full, not there. Try again.
     #[error("the database cannot take it now: {what}")]
     Unavailable {
         /// What the database says.
         what: String,
     },
-    /// The file cannot hold the log: it is missing, read-only, damaged, not a database, or of a newer build.
+    /// The database cannot hold the log, or refuses: it is missing, read-only, damaged, too old, or of a newer build; the user
+    /// or a right is not known.
     #[error("the database cannot be used: {what}")]
     Unusable {
         /// What the database says.

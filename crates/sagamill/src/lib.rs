@@ -29,7 +29,7 @@
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), sagamill::Error> {
-//! let coordinator = Coordinator::connect("memory:").await?; // or sqlite:trips.db
+//! let coordinator = Coordinator::connect("memory:").await?; // or sqlite:trips.db, postgres://localhost/trips
 //! let trips = coordinator.register(book_trip())?;
 //! tokio::spawn(coordinator.run(std::future::pending()));
 //!
@@ -61,6 +61,8 @@
 //! | feature | brings | default |
 //! |---|---|---|
 //! | `sqlite` | logs in SQLite files, and handlers that take part in their transactions | yes |
+//! | `postgres` | the same in PostgreSQL 15 or later | yes |
+//! | `postgres-tls` | TLS to PostgreSQL, by rustls; needs a C compiler | no |
 //! | `failpoints` | named points at which a test may kill the process; never for production | no |
 
 pub use sagamill_bus as bus;

@@ -20,11 +20,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The longest.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// Statements that stay prepared on a connection: more than the store has.
+const STATEMENTS: usize = 100;
 /// An append needs it, whatever the role's default is.
 const SET_UP: &str = "SET default_transaction_isolation = 'read committed'";
 
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Connector {
     options: PgConnectOptions,
     /// A pooler gives each transaction another server connection: nothing may be set on one, and none can be listened on.
@@ -33,15 +34,10 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(options: PgConnectOptions) -> Self {
-        let named = options.get_application_name().is_some();
-        let options = if named {
-            options
-        } else {
-            options.application_name("sagamill")
-        };
+        // Statements are the store's own and always the same; what is slow among them says so itself.
+        let options = options.statement_cache_capacity(STATEMENTS).disable_statement_logging();
         Self {
-            // Statements are the store's own and always the same; what is slow among them says so itself.
-            options: options.disable_statement_logging(),
+            options,
             is_pooled: AtomicBool::new(false),
         }
     }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{Error, Expected, StreamId, Version};
 
 // SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
+const STALE_PLAN: &str = "0A000";
 const READ_ONLY: &str = "25006";
 const NO_STATEMENT: &str = "26000";
 const NO_DATABASE: &str = "3D000";
@@ -62,6 +63,13 @@ pub(crate) fn is_lost(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether another connection may have it done: this one's statements are not what they were, or its server has become a
+/// standby. Nothing was.
+pub(super) fn is_stale(error: &sqlx::Error) -> bool {
+    let stale = [STALE_PLAN, READ_ONLY, NO_STATEMENT, DUPLICATE_STATEMENT];
+    server(error).is_some_and(|refusal| stale.contains(&refusal.code()))
+}
+
 /// Whether an id, or a version of a stream, is there already.
 pub(super) fn is_duplicate(error: &sqlx::Error) -> bool {
     server(error).is_some_and(|refusal| refusal.code() == "23505")
@@ -78,6 +86,7 @@ pub(super) fn is_of_no_batch(error: &sqlx::Error) -> bool {
     let code = refusal.code();
     let class = |class: &&str| code.starts_with(*class);
     let exact = [
+        STALE_PLAN,
         READ_ONLY,
         NO_STATEMENT,
         NO_DATABASE,

@@ -173,6 +173,7 @@ impl Flusher {
                 // Nothing was sent.
                 Attempt::Unreachable(error) if Instant::now() < deadline && error.is_retryable() => error,
                 Attempt::Unreachable(error) => return Err(Failed::Whole(doubt.unwrap_or(error))),
+                Attempt::Refused(error) if failure::is_stale(&error) && Instant::now() < deadline => failure::of(error),
                 Attempt::Refused(error) if failure::is_of_no_batch(&error) => {
                     return Err(Failed::Whole(doubt.unwrap_or_else(|| failure::of(error))));
                 }
@@ -227,7 +228,9 @@ impl Flusher {
                     self.line = None;
                     return Err(Attempt::Lost(error));
                 }
-                if failure::is_locked(&error) {
+                if failure::is_stale(&error) {
+                    self.line = None;
+                } else if failure::is_locked(&error) {
                     say_who_holds_it(&mut line.connection).await;
                 }
                 Err(Attempt::Refused(error))

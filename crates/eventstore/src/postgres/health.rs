@@ -38,7 +38,10 @@ async fn look(connection: &mut PgConnection) -> sqlx::Result<Health> {
     health.lock = holder(connection).await?;
     let settings: Vec<(String, String)> = sqlx::query_as(SETTINGS).fetch_all(connection).await?;
     health.settings = settings.into_iter().map(|(name, value)| setting(name, value)).collect();
-    health.settings.push(setting("timeline".to_owned(), facts.try_get(5)?));
+    let timeline: Option<String> = facts.try_get(5)?;
+    health
+        .settings
+        .extend(timeline.map(|timeline| setting("timeline".to_owned(), timeline)));
     Ok(health)
 }
 

@@ -37,14 +37,19 @@ pub(crate) async fn connect(url: &str) -> Result<EventStore> {
     let options = PgConnectOptions::from_str(url).map_err(|error| Error::Invalid {
         what: format!("`{}`: {error}", failure::redacted(url)),
     })?;
-    let connector = Connector::new(options);
+    let named = options.get_application_name().is_some();
+    let options = if named {
+        options
+    } else {
+        options.application_name("sagamill")
+    };
     let pool = PgPoolOptions::new()
         .max_connections(POOL)
         .acquire_timeout(ACQUIRE)
         // The store's own `begin` finds out by beginning.
         .test_before_acquire(false)
-        .connect_lazy_with(connector.options().clone());
-    let log = open(connector, Some(pool.clone())).await?;
+        .connect_lazy_with(options.clone());
+    let log = open(Connector::new(options), Some(pool.clone())).await?;
     Ok(EventStore::over(Arc::new(log), AnyPool::Postgres(pool)))
 }
 

@@ -20,7 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) type Done<T> = (PgConnection, sqlx::Result<T>);
 
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Readers {
     connector: Arc<Connector>,
     idle: Mutex<Vec<PgConnection>>,
@@ -65,7 +64,8 @@ impl Readers {
             sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, what))
         };
         let (connection, done) = tokio::time::timeout(PATIENCE, job).await.map_err(late)?;
-        if !done.as_ref().is_err_and(failure::is_lost) {
+        let is_good = |error: &sqlx::Error| !failure::is_lost(error) && !failure::is_stale(error);
+        if done.as_ref().err().is_none_or(is_good) {
             self.idle().push(connection);
         }
         done

@@ -1,9 +1,12 @@
 -- Checkpoints and leases, by the database's clock.
 
--- The server's timeline: a promoted standby begins another one.
-CREATE FUNCTION es.timeline() RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
-$$;
+-- The server's timeline: a promoted standby begins another one. Null where the server has none to tell.
+CREATE FUNCTION es.timeline() RETURNS text LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8);
+EXCEPTION WHEN OTHERS THEN
+  RETURN NULL;
+END $$;
 
 -- Moves a checkpoint forward, never back, and keeps the last 64 anchors. Its lease has been looked at.
 CREATE FUNCTION es.checkpoint_move(a_name text, a_shard int, a_pos bigint, a_event uuid) RETURNS void

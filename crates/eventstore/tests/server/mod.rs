@@ -35,8 +35,14 @@ impl Database {
         &self.name
     }
     pub(crate) fn url(&self) -> String {
-        let (server, _) = self.server.rsplit_once('/').expect("the URL names a database");
-        format!("{server}/{}", self.name)
+        let (path, query) = self.server.split_once('?').unwrap_or((&self.server, ""));
+        let (server, _) = path.rsplit_once('/').expect("the URL names a database");
+        let query = if query.is_empty() {
+            String::new()
+        } else {
+            format!("?{query}")
+        };
+        format!("{server}/{}{query}", self.name)
     }
     /// The same by another user.
     pub(crate) fn url_as(&self, user: &str) -> String {

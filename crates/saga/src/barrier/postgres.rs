@@ -9,7 +9,8 @@ use super::Row;
 use super::sql::{Sql, Statements, Value, decode, runs_statements, statements};
 
 /// Times are microseconds since 1970. The lock is that of the log's own migrations: one process at a time makes tables. Where
-/// the table is there, no right to make one is needed.
+/// the table is there, no right to make one is needed: another role than its owner needs `SELECT`, `INSERT`, `UPDATE` and
+/// `DELETE` on it.
 pub(super) const MIGRATIONS: &str = "\
 SELECT pg_advisory_xact_lock(x'6573000053616761'::bigint);
 DO $$ BEGIN
