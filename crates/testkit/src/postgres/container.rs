@@ -36,7 +36,14 @@ start() {
     docker rm --force --volumes "$name" >&2
     return 1
 }
-end() { docker rm --force --volumes "$name"; }
+# Docker refuses for a moment what it is about to do for another.
+end() {
+    for _ in 1 2 3 4 5; do
+        docker inspect "$name" >/dev/null || return
+        docker rm --force --volumes "$name" && return
+        sleep 1
+    done
+}
 "#;
 /// What runs inside, instead of the image's own entry point, which first starts a server that is not the one to wait for.
 const PRIMARY: &str = r#"

@@ -2,13 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "the tools of a test fail it by panicking")]
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
 
 use sagamill_testkit::{
     Error,
     postgres::{Daemon, Installation, State, own},
 };
-use tempfile::TempDir;
 
 use crate::sql::{note, notes};
 
@@ -41,37 +45,49 @@ async fn a_directory_that_the_servers_user_does_not_reach_is_said() {
     }
 }
 
-/// A folder with a daemon, which stops with this value.
-struct Place(TempDir);
+/// A folder with a daemon. Both go with this value, and with this process, however that ends.
+struct Place {
+    folder: PathBuf,
+    guard: Child,
+}
+
+/// Ends a daemon and removes its folder when the input ends: nobody else will where this test is killed.
+const GUARD: &str = r#"
+cat >/dev/null
+cd "$0/postgres" && {
+    if [ -e container ]; then docker rm --force --volumes "$(cat container)"; fi
+    if [ -e data/postmaster.pid ]; then kill -QUIT "$(head -n 1 data/postmaster.pid)"; fi
+}
+rm -rf "$0"
+"#;
 
 impl Place {
     async fn new(mode: u32) -> Option<Self> {
         own().await?;
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
-        Some(Self(folder))
+        let folder = tempfile::tempdir().unwrap().keep();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+        let mut guard = Command::new("sh");
+        guard.args(["-c", GUARD]).arg(&folder).process_group(0);
+        guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Some(Self {
+            folder,
+            guard: guard.spawn().unwrap(),
+        })
     }
     fn daemon(&self) -> Daemon {
-        Daemon::at(self.0.path().join("postgres"))
+        Daemon::at(self.folder.join("postgres"))
     }
     fn up(&self) -> Result<String, Error> {
         self.daemon().up(&Installation::find()?)
     }
     fn in_docker(&self) -> bool {
-        self.container().is_some()
-    }
-    fn container(&self) -> Option<String> {
-        fs::read_to_string(self.0.path().join("postgres/container")).ok()
+        self.folder.join("postgres/container").exists()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = self.daemon().down();
-        if let Some(name) = self.container() {
-            let _ = Command::new("docker")
-                .args(["rm", "--force", "--volumes", &name])
-                .output();
-        }
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
     }
 }
