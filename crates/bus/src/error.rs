@@ -12,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The URL names a transport that this build leaves out: add the feature it names.
-    #[error("`{scheme}:` needs the feature `{feature}`: cargo add sagamill-bus --features {feature}")]
+    #[error("`{scheme}:` needs the feature `{feature}`: cargo add sagamill --features {feature}")]
     FeatureOff {
         /// The URL's scheme.
         scheme: String,
@@ -50,7 +50,7 @@ pub enum Error {
     /// A message is larger than every transport carries. See [`limit`](crate::limit).
     #[error("the {part} takes {size}, of at most {max}: keep large content elsewhere and send its address")]
     TooLarge {
-        /// Which part of the message: `payload`, `header`, `number of headers`.
+        /// Which part of the message: `payload`, `key`, `header`, `number of headers`.
         part: &'static str,
         /// Its size, in bytes or in pieces.
         size: usize,
@@ -66,6 +66,9 @@ pub enum Error {
     /// The broker cannot be reached now.
     #[error("the broker cannot be reached")]
     Disconnected(#[source] BoxError),
+    /// The broker refuses for good: its URL, the permission, what lies there. The cause says what to mend.
+    #[error("the broker cannot be used")]
+    Unusable(#[source] BoxError),
     /// This connection was closed: nothing was published, nothing more is delivered.
     #[error("the connection to the bus is closed")]
     Closed,

@@ -21,6 +21,8 @@ impl<T: ToString> From<T> for Key {
 pub mod limit {
     /// The most bytes of a payload: 1 MiB.
     pub const PAYLOAD: usize = 1 << 20;
+    /// The most bytes of a key.
+    pub const KEY: usize = 255;
     /// The most headers of one message, beside its `traceparent`.
     pub const HEADERS: usize = 64;
     /// The most bytes of one header, its name and its value together: 8 KiB and a name of 255.
@@ -87,6 +89,7 @@ impl Message {
             }
         };
         fits("payload", self.payload.len(), limit::PAYLOAD)?;
+        fits("key", self.key.as_ref().map_or(0, |key| key.0.len()), limit::KEY)?;
         // The trace is added here, so it takes no room of the caller's.
         let own = self
             .headers

@@ -79,12 +79,14 @@ pub(crate) async fn run(options: Options, setups: Setups) -> Result<Code, Failur
         .context("cannot open the store")
         .map_err(unavailable)?;
     let mut coordinator = Coordinator::new(&store).lease(Duration::from_secs(options.lease));
+    let mut bus = None;
     if let Some(url) = &options.bus {
-        let bus = sagamill::connect(url)
+        let connected = sagamill::connect(url)
             .await
             .context("cannot connect to the bus")
             .map_err(unavailable)?;
-        coordinator = coordinator.bus(bus);
+        coordinator = coordinator.bus(connected.clone());
+        bus = Some(connected);
     }
     for setup in setups.0 {
         coordinator = setup(coordinator)?;
@@ -111,6 +113,9 @@ pub(crate) async fn run(options: Options, setups: Setups) -> Result<Code, Failur
         })
         .await;
     store.close().await;
+    if let Some(bus) = bus {
+        bus.close().await?;
+    }
     ended?;
     Ok(Code::Success)
 }

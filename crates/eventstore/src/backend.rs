@@ -1,22 +1,25 @@
 //! The seam to databases: what a log must be able to do, held as `dyn` inside [`EventStore`](crate::EventStore).
 //!
-//! Two traits, because two parts of the crate stand on them: [`Log`] (append, read) and [`Desk`] (who reads what, how far:
-//! checkpoints, leases, timers, members). Memory, SQLite and PostgreSQL each implement both in a folder of their own.
+//! Three traits, because three parts of the crate stand on them: [`Log`] (append, read), [`Desk`] (who reads what, how far:
+//! checkpoints, leases, timers, members) and [`Backlog`](crate::backlog::Backlog) (what a bus's groups have begun, and what
+//! they gave up). Memory, SQLite and PostgreSQL each implement them in a folder of their own.
 
 use std::{any::Any, time::Duration};
 
 use futures_core::future::BoxFuture;
 use jiff::Timestamp;
+use sagamill_bus::Topic;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use crate::{
-    Anchor, Append, Error, Health, Lease, Position, Receipt, Recorded, Result, StreamId, bell::Listener, entry::Entry,
+    Anchor, Append, Error, Health, Lease, Position, Receipt, Recorded, Result, StreamId, backlog::Backlog,
+    bell::Listener, entry::Entry,
 };
 
 /// All that a store needs of a database.
-pub(crate) trait Backend: Log + Desk {}
-impl<T: Log + Desk> Backend for T {}
+pub(crate) trait Backend: Log + Desk + Backlog {}
+impl<T: Log + Desk + Backlog> Backend for T {}
 
 /// Appends and reads.
 pub(crate) trait Log: Send + Sync + 'static {
@@ -125,7 +128,9 @@ pub(crate) trait Desk: Send + Sync + 'static {
     /// Takes that back.
     fn leave<'a>(&'a self, name: &'a str, owner: Uuid) -> BoxFuture<'a, Result<()>>;
     /// Takes shards of a subscription that nobody holds, or whose lease has ended, at most `most`; makes all their rows
-    /// where the subscription is new, at `start`, which is their first anchor. Each new owner gets a higher fence.
+    /// where the subscription is new, at `start`, which is their first anchor. Each new owner gets a higher fence. Where the
+    /// last owner did not give the shard back, its doubt rises to [`BEGUN_SPAN`](crate::backlog::BEGUN_SPAN) after its
+    /// checkpoint, at most to the head.
     /// [`Error::Invalid`](crate::Error::Invalid) where the subscription has another number of shards.
     fn claim<'a>(&'a self, ask: &'a Claim) -> BoxFuture<'a, Result<Vec<Claimed>>>;
     /// Prolongs leases, also those that have ended and that nobody took since; those that are lost are not in the answer.
@@ -167,6 +172,8 @@ pub(crate) struct Query {
     pub(crate) names: Vec<String>,
     /// Only what the relay publishes.
     pub(crate) published: bool,
+    /// Only what is published here: a topic, or a pattern of topics. It goes with `published`.
+    pub(crate) topic: Option<Topic>,
     /// Forward: after this position (of a stream: version). Backward: before it; none: from the end.
     pub(crate) after: Option<i64>,
     /// Up to this position (of a stream: version), included; backward: down to it.
@@ -188,6 +195,7 @@ impl Default for Query {
             category: None,
             names: Vec::new(),
             published: false,
+            topic: None,
             after: None,
             until: None,
             positions: None,
@@ -219,6 +227,10 @@ impl Query {
             .is_none_or(|category| event.stream.category() == category)
             && (self.names.is_empty() || self.names.contains(&event.name))
             && (!self.published || event.topic.is_some())
+            && self
+                .topic
+                .as_ref()
+                .is_none_or(|topic| event.topic.as_ref().is_some_and(|of| topic.covers(of)))
             && self
                 .positions
                 .is_none_or(|(low, high)| low <= event.position && event.position <= high)
@@ -278,6 +290,8 @@ pub(crate) struct Claimed {
     pub(crate) lease: Lease,
     /// Where to go on.
     pub(crate) checkpoint: Anchor,
+    /// Up to here an owner that did not end well may have begun messages.
+    pub(crate) doubt: Position,
 }
 
 /// How far a shard of a subscription is, for operators.

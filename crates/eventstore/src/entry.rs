@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use sagamill_bus::Headers;
 use uuid::Uuid;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -11,11 +12,11 @@ use crate::{Append, Batch, Error, NewEvent, Result, StreamId};
 pub(crate) const MAX_NAME: usize = 255;
 /// Most bytes of a payload.
 pub(crate) const MAX_PAYLOAD: usize = 1 << 20;
-/// Most bytes of an event's headers, names and values.
-pub(crate) const MAX_HEADERS: usize = 64 << 10;
+/// Most bytes of an event's headers, names and values: more than a message can have, which may be carried as an event.
+pub(crate) const MAX_HEADERS: usize = 1 << 20;
 /// Most events of a batch.
 pub(crate) const MAX_EVENTS: usize = 10_000;
-/// Most bytes of payload of a batch.
+/// Most bytes of payload and headers of a batch.
 pub(crate) const MAX_BATCH: usize = 64 << 20;
 
 /// A batch that no limit of a database can refuse any more.
@@ -26,17 +27,17 @@ pub(crate) struct Entry {
     pub(crate) hashes: Vec<i64>,
     /// Of each append's stream. Equal for different streams once in a long time, which costs a flush and no more.
     pub(crate) streams: Vec<u64>,
-    /// Payload of all events.
+    /// Payload and headers of all events.
     pub(crate) bytes: usize,
 }
 
 impl Entry {
     pub(crate) fn new(batch: Batch) -> Result<Self> {
         let events = || batch.appends.iter().flat_map(|append| &append.events);
-        let bytes = events().map(|event| event.payload.len()).sum();
+        let bytes = events().map(NewEvent::bytes).sum();
         if bytes > MAX_BATCH || events().count() > MAX_EVENTS {
             return Err(invalid(format!(
-                "a batch holds at most {MAX_EVENTS} events and {MAX_BATCH} bytes of payload"
+                "a batch holds at most {MAX_EVENTS} events and {MAX_BATCH} bytes of payload and headers"
             )));
         }
         for append in &batch.appends {
@@ -124,7 +125,7 @@ fn check_event(event: &NewEvent) -> Result<()> {
             "the payload of `{name}` has {size} bytes; at most {MAX_PAYLOAD} are stored"
         )));
     }
-    let headers: usize = event.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let headers = bytes(&event.headers);
     if headers > MAX_HEADERS {
         return Err(invalid(format!(
             "the headers of `{}` have {headers} bytes; at most {MAX_HEADERS} are stored",
@@ -132,6 +133,18 @@ fn check_event(event: &NewEvent) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// What headers weigh.
+pub(crate) fn bytes(headers: &Headers) -> usize {
+    headers.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
+
+impl NewEvent {
+    /// What it weighs.
+    fn bytes(&self) -> usize {
+        self.payload.len() + bytes(&self.headers)
+    }
 }
 
 fn check_stream(stream: &StreamId) -> Result<()> {

@@ -75,7 +75,7 @@ pub enum Expected {
 }
 
 /// An event that is not stored yet, for those who need more than the typed event itself. Limits (checked at append):
-/// stream, name, topic and key at most 255 bytes and no NUL, payload at most 1 MiB, headers at most 64 KiB in all.
+/// stream, name, topic and key at most 255 bytes and no NUL, payload at most 1 MiB, headers at most 1 MiB in all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
     /// Its name for ever; an append of the same ids again is a repeat. Also the id of the message that is published.

@@ -1,8 +1,10 @@
-//! The log: append, read, subscribe, relay; in memory, on SQLite and on PostgreSQL.
+//! The log: append, read, subscribe, relay; in memory, on SQLite and on PostgreSQL. It is also a bus between processes:
+//! [`LogTransport`].
 
 mod aggregate;
 mod appender;
 mod backend;
+mod backlog;
 mod bell;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -25,6 +27,7 @@ mod sqlite;
 mod store;
 mod subscription;
 mod transaction;
+mod transport;
 
 pub use aggregate::{Aggregate, ExecuteError, Loaded};
 pub use backend::{Checkpoint, Member, Timer};
@@ -44,3 +47,4 @@ pub use sagamill_bus::{Event, Key};
 pub use store::EventStore;
 pub use subscription::{Feed, From, Progress, ShardBy, Signal, Subscription};
 pub use transaction::Transaction;
+pub use transport::{LogTransport, register};

@@ -33,3 +33,13 @@ pub(crate) const RELAY_LAG: &str = "sagamill_relay_lag_positions";
 pub(crate) const RELAY_LAG_SECONDS: &str = "sagamill_relay_lag_seconds";
 /// Gauge, Unix seconds: when the oldest event that waits to be published was recorded; 0 where none does.
 pub(crate) const RELAY_OLDEST: &str = "sagamill_relay_oldest_pending_timestamp_seconds";
+/// Counter: messages that were published again under a delivery id that the log has, and dropped.
+pub(crate) const BUS_REPEATS: &str = "sagamill_log_bus_repeats_total";
+/// Counter: messages that were written down to be tried again, by `group`.
+pub(crate) const BUS_RETRIES: &str = "sagamill_log_bus_retries_total";
+/// Counter: attempts that were counted before they were made, since their messages may have killed a process, by `group`.
+pub(crate) const BUS_TRIALS: &str = "sagamill_log_bus_trials_total";
+/// Counter: messages that were given up, by `group`.
+pub(crate) const BUS_DEAD: &str = "sagamill_log_bus_dead_total";
+/// Gauge: messages that are written down as begun and not ended, in the shards of this process, by `subscription`.
+pub(crate) const BUS_BEGUN: &str = "sagamill_log_bus_begun";

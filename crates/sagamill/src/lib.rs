@@ -60,7 +60,7 @@
 //!
 //! | feature | brings | default |
 //! |---|---|---|
-//! | `sqlite` | logs in SQLite files, and handlers that take part in their transactions | yes |
+//! | `sqlite` | logs in SQLite files, handlers that take part in their transactions, and a bus between processes | yes |
 //! | `postgres` | the same in PostgreSQL 15 or later | yes |
 //! | `postgres-tls` | TLS to PostgreSQL, by rustls; needs a C compiler | no |
 //! | `failpoints` | named points at which a test may kill the process; never for production | no |
@@ -77,10 +77,17 @@ pub mod prelude {
     pub use sagamill_saga::prelude::*;
 }
 
-/// Connects to a bus by URL, of all the schemes that this build knows: `memory:`.
+/// Connects to a bus by URL, of all the schemes that this build knows: `memory:` within this process, `sqlite:bus.db`
+/// between processes of this machine. Close it before the process ends, or its place is waited for by others.
 ///
 /// # Errors
 /// A scheme that no transport answers to, or what its transport says.
 pub async fn connect(url: &str) -> Result<bus::Bus> {
-    Ok(bus::Transports::default().connect(url).await?)
+    Ok(transports().connect(url).await?)
+}
+
+/// All transports of this build, to which one may add one's own.
+#[must_use]
+pub fn transports() -> bus::Transports {
+    eventstore::register(bus::Transports::default())
 }

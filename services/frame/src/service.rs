@@ -62,7 +62,7 @@ pub async fn run(
     let process = Process::start(options.log, "info")?;
     let bus = sagamill::connect(&options.bus).await?;
     let transport = bus.transport();
-    let service = open(bus)
+    let service = open(bus.clone())
         .await
         .with_context(|| format!("{name} cannot be opened on {}", options.database))?;
     let listener = TcpListener::bind(&options.listen)

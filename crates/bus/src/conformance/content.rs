@@ -67,7 +67,8 @@ pub async fn odd_headers_arrive_as_they_were_sent<H: Harness>(harness: &H) {
     delivery.ack().await.expect("the ack is taken");
 }
 
-/// A payload of 1 MiB and 64 headers of 8 KiB pass; a byte or a header more is refused with a typed error, alone.
+/// A payload of 1 MiB, 64 headers of 8 KiB and a key of 255 bytes pass; a byte or a header more is refused with a typed
+/// error, alone.
 pub async fn a_large_message_passes_and_a_larger_one_is_refused_alone<H: Harness>(harness: &H) {
     let fixture = Fixture::new(harness).await;
     let mut inbox = fixture.subscribe("group").await;
@@ -79,7 +80,7 @@ pub async fn a_large_message_passes_and_a_larger_one_is_refused_alone<H: Harness
         })
     };
     let (large, many) = (
-        Message::new(payload(limit::PAYLOAD)),
+        Message::new(payload(limit::PAYLOAD)).key("k".repeat(limit::KEY)),
         with_headers(limit::HEADERS, 8 << 10),
     );
     let batch = vec![
@@ -87,19 +88,21 @@ pub async fn a_large_message_passes_and_a_larger_one_is_refused_alone<H: Harness
         Message::new(payload(limit::PAYLOAD + 1)),
         with_headers(limit::HEADERS + 1, 1),
         with_headers(1, limit::HEADER + 1),
+        Message::new("key").key("k".repeat(limit::KEY + 1)),
         many.clone(),
     ];
     let results = fixture.bus.publish_each(&fixture.topic, batch).await;
     let refused = |result: &crate::Result<_>| matches!(result, Err(Error::TooLarge { .. }));
     assert_eq!(
         results.iter().map(refused).collect::<Vec<_>>(),
-        [false, true, true, true, false]
+        [false, true, true, true, true, false]
     );
-    assert!(results[0].is_ok() && results[4].is_ok(), "{results:?}");
+    assert!(results[0].is_ok() && results[5].is_ok(), "{results:?}");
     for _ in 0..2 {
         let delivery = inbox.next().await;
         let sent = if delivery.message.id == large.id { &large } else { &many };
         assert!(delivery.message.payload == sent.payload, "the payload is the same");
+        assert!(delivery.message.key == sent.key, "the key is the same");
         assert!(
             sent.headers
                 .iter()

@@ -122,11 +122,17 @@ impl Dispatch {
     async fn run(&self, targets: &[(usize, &Target)], delivery: &Delivery) -> Settlement {
         let mut progress = self.remembered(delivery).unwrap_or_default();
         let mut again: Option<Duration> = None;
+        let last = last_attempt(targets, &progress).filter(|last| delivery.attempt > *last);
         for &(index, target) in targets {
             if progress.done.contains(&index) {
                 continue;
             }
-            match self.attempt(target, delivery, &progress).await {
+            let verdict = match last {
+                // The last one never came to an end: the process died of it, or with it.
+                Some(last) => Verdict::Dead(progress.gave_up.clone().unwrap_or_else(|| unended(last))),
+                None => self.attempt(target, delivery, &progress).await,
+            };
+            match self.bury(target, delivery, verdict, &mut progress).await {
                 Verdict::Again(after) => {
                     let after = after.unwrap_or_default();
                     again = Some(again.map_or(after, |sooner| sooner.min(after)));
@@ -159,8 +165,8 @@ impl Dispatch {
         let held = self.held(target, delivery, progress);
         let allows = |wait| target.retry.allows(delivery.attempt, wait, held);
         let gave_up = |why: &str| Verdict::Dead(format!("gave up after attempt {}: {why}", delivery.attempt));
-        let verdict = match result {
-            Ok(Settlement::Ack) => return Verdict::Done,
+        match result {
+            Ok(Settlement::Ack) => Verdict::Done,
             Ok(Settlement::Dead { reason }) => Verdict::Dead(reason),
             Ok(Settlement::Retry { after }) if allows(after.unwrap_or_default()) => Verdict::Again(after),
             Ok(Settlement::Retry { .. }) => gave_up("the handler asked for another attempt"),
@@ -181,9 +187,16 @@ impl Dispatch {
                     ErrorClass::Transient => gave_up(&why),
                 }
             }
-        };
+        }
+    }
+
+    /// Publishes what is given up where the target has a topic for that; the reason is kept for when that fails.
+    async fn bury(&self, target: &Target, delivery: &Delivery, verdict: Verdict, progress: &mut Progress) -> Verdict {
         match (verdict, &target.dead_letters) {
-            (Verdict::Dead(reason), Some(topic)) => self.publish_dead(topic, target, delivery, reason).await,
+            (Verdict::Dead(reason), Some(topic)) => {
+                progress.gave_up = Some(reason.clone());
+                self.publish_dead(topic, target, delivery, reason).await
+            }
             (verdict, _) => verdict,
         }
     }
@@ -242,6 +255,22 @@ impl Dispatch {
     fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The last attempt that any handler of the message that is not done with it allows; none where one of them never gives up.
+fn last_attempt(targets: &[(usize, &Target)], progress: &Progress) -> Option<u32> {
+    let open = targets.iter().filter(|(index, _)| !progress.done.contains(index));
+    let mut allowed: Vec<Option<u32>> = open.map(|(_, target)| target.retry.attempts_max).collect();
+    allowed.sort_unstable();
+    // None sorts first, and is the most that there is.
+    allowed
+        .first()?
+        .and(allowed.last().copied().flatten())
+        .map(|last| last.max(1))
+}
+
+fn unended(last: u32) -> String {
+    format!("gave up after attempt {last}, which never came to an end")
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

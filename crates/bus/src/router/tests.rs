@@ -302,6 +302,32 @@ async fn a_layer_wraps_what_is_above_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_whose_last_attempt_never_ended_is_given_up_unhandled() {
+    async fn handle(State(log): State<Log>, Attempt(attempt): Attempt, _: Placed) {
+        log.write(format!("attempt {attempt}"));
+    }
+    let (bus, log) = (Bus::memory(), Log::default());
+    bus.publish(&Placed { order: 1 }).await.unwrap();
+    bus.publish(&Placed { order: 2 }).await.unwrap();
+    // Of the one three attempts began and never ended, of the other two.
+    let mut deliveries = bus.subscribe(Subscribe::new("order", "g")).await.unwrap();
+    for _ in 0..5 {
+        drop(deliveries.next().await.unwrap().unwrap());
+    }
+    drop(deliveries);
+    let router = Router::new().on(handle).retry(quick(3)).with_state(log.clone());
+    let running = Running::start(router, &bus).await;
+    settle().await;
+    assert_eq!(log.lines(), ["attempt 3"]);
+    let reasons = reasons(&bus, "order").await;
+    assert!(
+        reasons.len() == 1 && reasons[0].0.contains("never came to an end"),
+        "{reasons:?}"
+    );
+    running.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn dead_letters_go_to_the_topic_that_is_named() {
     async fn fail(_: Placed) -> Result<(), HandlerError> {
         Err(HandlerError::permanent("no such sku"))

@@ -15,14 +15,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed expectation is a failed test")]
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures_core::future::BoxFuture;
 
 use crate::{Append, EventStore, Expected, Memory, NewEvent, Position, Recorded};
 
+pub mod bus;
 pub mod feed;
 pub mod log;
+mod stall;
 
 /// A log under test: opened any number of times, as by several processes.
 pub trait Subject: Send + Sync + 'static {
@@ -32,6 +34,26 @@ pub trait Subject: Send + Sync + 'static {
     fn lose_tail(&self, after: Position) -> BoxFuture<'_, ()>;
     /// Stops tokio's clock, where the log's clock is that one and no thread of its own is waited for.
     fn pause(&self) {}
+}
+
+/// A subject under tokio's clock where its own is that one: stopped, so that nothing waits for the end of a lease.
+struct Paced(Arc<dyn Subject>);
+
+impl Paced {
+    fn of(subject: Arc<dyn Subject>) -> Self {
+        subject.pause();
+        Self(subject)
+    }
+    async fn open(&self) -> EventStore {
+        self.0.open().await
+    }
+    async fn lose_tail(&self, after: Position) {
+        self.0.lose_tail(after).await;
+    }
+    /// Long enough that a busy machine does not lose a lease.
+    fn ttl(&self) -> Duration {
+        Duration::from_secs(2)
+    }
 }
 
 /// The memory log as a subject.
@@ -148,6 +170,20 @@ macro_rules! conformance {
                 killed_relay_repeats_what_was_not_settled_and_loses_nothing,
                 paused_relay_publishes_nothing_under_a_lost_lease;
             feed::restarting: killed_process_loses_no_event_for_any_group;
+            bus::surviving: messages_of_a_dead_process_go_to_others,
+                a_late_settlement_of_a_stopped_process_is_stale, attempts_are_counted_over_processes,
+                a_message_that_kills_its_process_ends_in_the_dead_letters,
+                a_delayed_retry_holds_its_key_over_restarts_and_deaths,
+                a_slow_message_makes_few_come_again_after_a_death, a_delayed_retry_without_order_holds_nothing;
+            bus::sharing: every_message_ends_whatever_fails, shards_change_hands_without_a_repeat,
+                what_is_in_one_hand_is_given_to_no_other, a_crowded_key_holds_up_no_other,
+                nothing_acknowledged_comes_again_where_a_shard_is_given_away,
+                nothing_acknowledged_comes_again_after_a_good_end, a_dead_letter_is_requeued_from_elsewhere;
+            bus::keeping: notes_are_fenced_and_outlive_their_owner, graves_are_numbered_and_taken_once,
+                what_a_dead_owner_may_have_begun_is_in_doubt, a_topic_or_a_pattern_is_read_alone;
+            bus::failing: settlements_survive_an_outage, a_settlement_that_fails_for_long_says_so, a_flood_of_failures_is_bounded,
+                a_lost_tail_is_told_and_what_was_known_of_it_is_void, a_relay_into_its_own_log_adds_nothing,
+                closing_the_store_ends_the_streams;
         }
     };
     (@each $subject:expr; $($part:ident::$module:ident: $($rule:ident),+;)+) => {

@@ -15,6 +15,7 @@ use super::MemoryLog;
 use crate::{
     Anchor, Error, Lease, Position, Result, Tracking,
     backend::{ANCHORS, Checkpoint, Claim, Claimed, Desk, Log, Member, TTL_MAX, Timer},
+    backlog::BEGUN_SPAN,
 };
 
 /// What the desk keeps. It lies under the ledger's own lock, so that a checkpoint can move with a batch.
@@ -30,6 +31,7 @@ struct Shard {
     at: Anchor,
     owner: Option<(Uuid, Timestamp)>,
     fence: i64,
+    doubt: Position,
     anchors: BTreeMap<Position, Uuid>,
     timers: BTreeMap<String, Timer>,
     /// The order in which timers fall due.
@@ -68,6 +70,10 @@ impl Shelf {
         Ok(())
     }
 
+    /// Whether a write under a lease goes through.
+    pub(super) fn holds(&mut self, lease: &Lease) -> bool {
+        self.held(lease).is_ok()
+    }
     /// A shard for a write under a lease.
     fn held(&mut self, lease: &Lease) -> Result<&mut Shard> {
         let Lease {
@@ -95,7 +101,7 @@ impl Shelf {
             })
             .collect()
     }
-    fn claim(&mut self, ask: &Claim, now: Timestamp) -> Result<Vec<Claimed>> {
+    fn claim(&mut self, ask: &Claim, head: Position, now: Timestamp) -> Result<Vec<Claimed>> {
         let rows = |shelf: &Self| shelf.shards.keys().filter(|(name, _)| *name == ask.name).count();
         if rows(self) == 0 {
             let anchors: BTreeMap<_, _> = ask
@@ -120,6 +126,10 @@ impl Shelf {
             .iter_mut()
             .filter(|((name, _), row)| *name == ask.name && free(row));
         let claimed = rows.take(ask.most.into()).map(|((name, shard), row)| {
+            if row.owner.is_some() {
+                // It did not end well.
+                row.doubt = row.doubt.max(Position(row.at.position.0 + BEGUN_SPAN).min(head));
+            }
             row.owner = Some((ask.owner, now + ask.ttl));
             row.fence += 1;
             let lease = Lease {
@@ -131,6 +141,7 @@ impl Shelf {
             Claimed {
                 lease,
                 checkpoint: row.at,
+                doubt: row.doubt,
             }
         });
         Ok(claimed.collect())
@@ -217,7 +228,11 @@ impl Desk for MemoryLog {
     }
     fn claim<'a>(&'a self, ask: &'a Claim) -> BoxFuture<'a, Result<Vec<Claimed>>> {
         let now = self.now();
-        ready(self.state().shelf.claim(ask, now)).boxed()
+        let mut state = self.state();
+        let head = state.ledger.head().position;
+        let claimed = state.shelf.claim(ask, head, now);
+        drop(state);
+        ready(claimed).boxed()
     }
     fn renew<'a>(&'a self, leases: &'a [Lease], ttl: Duration) -> BoxFuture<'a, Result<Vec<Lease>>> {
         let until = self.now() + ttl;

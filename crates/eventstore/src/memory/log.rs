@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::{Fault, clock::Clock, desk::Shelf, id::Ids, ledger::Ledger};
+use super::{Fault, backlog::Drawer, clock::Clock, desk::Shelf, id::Ids, ledger::Ledger};
 use crate::{
     Anchor, Error, Health, Position, Receipt, Result,
     backend::{Log, Page, Query, Turn},
@@ -31,6 +31,7 @@ pub(crate) struct MemoryLog {
 pub(super) struct State {
     pub(super) ledger: Ledger,
     pub(super) shelf: Shelf,
+    pub(super) drawer: Drawer,
 }
 
 impl std::fmt::Debug for MemoryLog {
@@ -69,7 +70,7 @@ impl MemoryLog {
 
     fn store(&self, entries: Vec<Entry>) -> Vec<Result<Vec<Receipt>>> {
         let mut state = self.state();
-        let State { ledger, shelf } = &mut *state;
+        let State { ledger, shelf, .. } = &mut *state;
         let now = self.clock.now();
         let results = entries
             .into_iter()

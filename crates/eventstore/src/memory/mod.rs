@@ -1,5 +1,6 @@
 //! A log in this process's memory: for tests, and the model that the databases are held against.
 
+mod backlog;
 mod clock;
 mod desk;
 mod id;

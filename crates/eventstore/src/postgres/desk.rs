@@ -16,6 +16,7 @@ use super::{failure, log::PostgresLog, time::At};
 use crate::{
     Anchor, Error, Lease, Position, Result,
     backend::{Checkpoint, Claim, Claimed, Desk, Member, TTL_MAX, Timer},
+    backlog::BEGUN_SPAN,
 };
 
 /// What is done under a lease, whose row stays as it is meanwhile; answers whether it holds.
@@ -35,8 +36,8 @@ macro_rules! under_lease {
 const JOIN: &str = "SELECT process, about
     FROM es.member_join($1, $2, $3, $4 * interval '1 microsecond', $5 * interval '1 microsecond')";
 const LEAVE: &str = "DELETE FROM es.member WHERE name = $1 AND process = $2";
-const CLAIM: &str = "SELECT rows, shard, fence, pos, event_id
-    FROM es.claim($1, $2, $3, $4 * interval '1 microsecond', $5 * interval '1 microsecond', $6, $7, $8)";
+const CLAIM: &str = "SELECT rows, shard, fence, pos, event_id, doubt
+    FROM es.claim($1, $2, $3, $4 * interval '1 microsecond', $5 * interval '1 microsecond', $6, $7, $8, $9)";
 /// Rows are locked in one order everywhere, so that nobody waits for one in a circle. No time: the leases are given back.
 const SET_OWNER: &str = "WITH held AS (
         SELECT c.name, c.shard FROM es.checkpoint c
@@ -67,11 +68,11 @@ const TIMERS: &str = "SELECT id, due_at, payload FROM es.timer
     WHERE name = $1 AND shard = $2 AND due_at < $3 ORDER BY due_at, id COLLATE \"C\"";
 
 /// A statement with what is bound to it.
-type Statement = Query<'static, Postgres, PgArguments>;
+pub(super) type Statement = Query<'static, Postgres, PgArguments>;
 
 impl PostgresLog {
     /// `statement` makes it, again where it must be asked again.
-    async fn rows<T>(&self, statement: impl Fn() -> Statement + Send + Sync) -> Result<Vec<T>>
+    pub(super) async fn rows<T>(&self, statement: impl Fn() -> Statement + Send + Sync) -> Result<Vec<T>>
     where
         T: for<'r> FromRow<'r, PgRow> + Send,
     {
@@ -85,7 +86,7 @@ impl PostgresLog {
         let rows = self.shared.readers.run(ask).await?;
         rows.iter().map(|row| T::from_row(row).map_err(failure::of)).collect()
     }
-    async fn row<T>(&self, statement: impl Fn() -> Statement + Send + Sync) -> Result<T>
+    pub(super) async fn row<T>(&self, statement: impl Fn() -> Statement + Send + Sync) -> Result<T>
     where
         T: for<'r> FromRow<'r, PgRow> + Send,
     {
@@ -180,6 +181,7 @@ impl Desk for PostgresLog {
                 .bind(ask.start.position.0)
                 .bind(ask.start.event)
                 .bind(i32::from(ask.most))
+                .bind(BEGUN_SPAN)
         };
         async move {
             let taken: Taken = self.row(claim).await?;
@@ -264,6 +266,7 @@ struct Taken {
     fence: Vec<i64>,
     position: Vec<i64>,
     event: Vec<Option<Uuid>>,
+    doubt: Vec<i64>,
 }
 
 impl FromRow<'_, PgRow> for Taken {
@@ -274,6 +277,7 @@ impl FromRow<'_, PgRow> for Taken {
             fence: row.try_get::<Option<_>, _>(2)?.unwrap_or_default(),
             position: row.try_get::<Option<_>, _>(3)?.unwrap_or_default(),
             event: row.try_get::<Option<_>, _>(4)?.unwrap_or_default(),
+            doubt: row.try_get::<Option<_>, _>(5)?.unwrap_or_default(),
         })
     }
 }
@@ -281,8 +285,8 @@ impl FromRow<'_, PgRow> for Taken {
 impl Taken {
     fn claimed(self, ask: &Claim) -> Vec<Claimed> {
         let shards = self.shard.into_iter().zip(self.fence);
-        let places = self.position.into_iter().zip(self.event);
-        let claimed = |((shard, fence), (position, event))| Claimed {
+        let places = self.position.into_iter().zip(self.event).zip(self.doubt);
+        let claimed = |((shard, fence), ((position, event), doubt))| Claimed {
             lease: Lease {
                 name: ask.name.clone(),
                 shard: number(shard),
@@ -290,6 +294,7 @@ impl Taken {
                 fence,
             },
             checkpoint: anchor(position, event),
+            doubt: Position(doubt),
         };
         shards.zip(places).map(claimed).collect()
     }
@@ -318,7 +323,7 @@ impl FromRow<'_, PgRow> for Timer {
     }
 }
 
-fn anchor(position: i64, event: Option<Uuid>) -> Anchor {
+pub(super) fn anchor(position: i64, event: Option<Uuid>) -> Anchor {
     Anchor {
         position: Position(position),
         event,
@@ -334,6 +339,6 @@ fn span(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn column<'a, R, T>(rows: &'a [R], of: impl Fn(&'a R) -> T) -> Vec<T> {
+pub(super) fn column<'a, R, T>(rows: &'a [R], of: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(of).collect()
 }

@@ -15,6 +15,7 @@
 //!   the old one's end, and then looks for the ids.
 
 mod answer;
+mod backlog;
 mod call;
 mod clock;
 mod connector;

@@ -5,6 +5,7 @@
 
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
+use sagamill_bus::Topic;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, QueryBuilder, Row};
 use uuid::Uuid;
 
@@ -174,6 +175,13 @@ async fn edges(connection: &mut PgConnection, query: &Query, low: i64, high: i64
     .transpose()
 }
 
+/// A pattern of topics as a regular expression: a star stands for one word. Its other characters are letters, digits, dashes,
+/// underscores and dots.
+fn expression(topic: &Topic) -> String {
+    let words = topic.as_ref().replace('.', "\\.").replace('*', "[^.]+");
+    format!("^{words}$")
+}
+
 fn at(event: &Recorded) -> Anchor {
     anchor((event.position.0, event.id))
 }
@@ -222,6 +230,15 @@ impl Select {
         }
         if query.published {
             sql.push(" AND topic IS NOT NULL");
+        }
+        match &query.topic {
+            Some(topic) if topic.is_pattern() => {
+                sql.push(" AND topic ~ ").push_bind(expression(topic));
+            }
+            Some(topic) => {
+                sql.push(" AND topic = ").push_bind(topic.to_string());
+            }
+            None => (),
         }
         if let Some((low, high)) = query.positions {
             sql.push(" AND pos >= ").push_bind(low.0);

@@ -13,7 +13,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
     sql: concat!(
         include_str!("v1-tables.sql"),
         include_str!("v1-append.sql"),
-        include_str!("v1-desk.sql")
+        include_str!("v1-desk.sql"),
+        include_str!("v1-bus.sql")
     ),
 }];
 

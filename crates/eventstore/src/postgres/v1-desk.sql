@@ -37,13 +37,15 @@ BEGIN
 END $$;
 
 -- Takes shards that nobody holds. A lease that seems to last longer than ttl_max was written before the clock was set back.
--- rows = how many shards the subscription has; where that is not a_shards, nothing is taken.
+-- rows = how many shards the subscription has; where that is not a_shards, nothing is taken. Whoever still holds one that is
+-- taken did not end well: up to span positions beyond its checkpoint, at most to the head, its messages are in doubt.
 CREATE FUNCTION es.claim(a_name text, a_shards int, a_owner uuid, ttl interval, ttl_max interval, a_pos bigint, a_event uuid, most int,
-  OUT rows bigint, OUT shard int[], OUT fence bigint[], OUT pos bigint[], OUT event_id uuid[])
+  span bigint, OUT rows bigint, OUT shard int[], OUT fence bigint[], OUT pos bigint[], OUT event_id uuid[], OUT doubt bigint[])
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
   now timestamptz := clock_timestamp();
+  head bigint := coalesce((SELECT e.pos FROM es.event e ORDER BY e.pos DESC LIMIT 1), 0);
 BEGIN
   IF NOT EXISTS (SELECT FROM es.checkpoint c WHERE c.name = a_name) THEN
     -- Whoever makes the first row makes the others; who comes second waits for it here.
@@ -61,10 +63,12 @@ BEGIN
      WHERE c.name = a_name AND (c.owner IS NULL OR c.lease_until <= now OR c.lease_until > now + ttl_max)
      ORDER BY c.shard LIMIT most FOR UPDATE SKIP LOCKED),
   taken AS (
-    UPDATE es.checkpoint c SET owner = a_owner, fence = c.fence + 1, lease_until = now + ttl
+    UPDATE es.checkpoint c SET owner = a_owner, fence = c.fence + 1, lease_until = now + ttl,
+           doubt = CASE WHEN c.owner IS NULL THEN c.doubt ELSE greatest(c.doubt, least(c.pos + span, head)) END
       FROM free WHERE c.name = a_name AND c.shard = free.shard
-    RETURNING c.shard, c.fence, c.pos, c.event_id)
-  SELECT array_agg(t.shard), array_agg(t.fence), array_agg(t.pos), array_agg(t.event_id) INTO shard, fence, pos, event_id FROM taken t;
+    RETURNING c.shard, c.fence, c.pos, c.event_id, c.doubt)
+  SELECT array_agg(t.shard), array_agg(t.fence), array_agg(t.pos), array_agg(t.event_id), array_agg(t.doubt)
+    INTO shard, fence, pos, event_id, doubt FROM taken t;
 END $$;
 
 -- Says that a process works under a name, and what it says of itself; answers all that do.

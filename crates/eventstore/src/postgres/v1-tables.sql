@@ -1,7 +1,7 @@
 -- A log's tables: one schema is one log. PostgreSQL 15 or later, encoding UTF8.
 -- Run as the schema's owner. Another role that works on the log needs:
 --   GRANT USAGE ON SCHEMA es; GRANT SELECT ON ALL TABLES IN SCHEMA es; GRANT INSERT ON es.staged;
---   GRANT INSERT, UPDATE, DELETE ON es.checkpoint, es.anchor, es.timer, es.member;
+--   GRANT INSERT, UPDATE, DELETE ON es.checkpoint, es.anchor, es.timer, es.member, es.begun, es.dead;
 -- events are written by functions that run with the owner's rights, so that nobody passes by the log's lock.
 DO $$ BEGIN
   IF to_regnamespace('es') IS NULL THEN CREATE SCHEMA es; END IF;
@@ -109,6 +109,7 @@ CREATE TABLE es.checkpoint (
   owner uuid,
   fence bigint NOT NULL DEFAULT 0,                -- a fenced write compares owner and fence
   lease_until timestamptz,
+  doubt bigint NOT NULL DEFAULT 0,                -- up to here an owner that did not end well may have begun messages of a bus
   PRIMARY KEY (name, shard)
 ) WITH (fillfactor = 50);
 

@@ -1,20 +1,32 @@
 //! From an event in the log to the message on the bus.
 
 use sagamill_bus::{Headers, Key, Message, MessageId, headers::name};
+use uuid::Uuid;
 
 use crate::Recorded;
 
 /// What is the same in all messages of a log.
 #[derive(Debug, Clone)]
-pub(super) struct Origin {
+pub(crate) struct Origin {
     /// `ce-source`.
-    pub(super) source: String,
+    pub(crate) source: String,
     /// `sagamill-log`.
-    pub(super) log: String,
+    pub(crate) log: String,
+}
+
+impl Origin {
+    /// A log that names itself as the source.
+    pub(crate) fn of(log: Uuid) -> Self {
+        let log = log.to_string();
+        Self {
+            source: log.clone(),
+            log,
+        }
+    }
 }
 
 /// The message of an event: id and payload as they are, the event's own headers before what is set here.
-pub(super) fn message(event: &Recorded, origin: &Origin) -> Message {
+pub(crate) fn message(event: &Recorded, origin: &Origin) -> Message {
     let mut headers = event.headers.clone();
     let mut default = |name: &'static str, value: &dyn ToString| {
         if headers.get(name).is_none() {
@@ -51,14 +63,13 @@ fn place(headers: &mut Headers, event: &Recorded, origin: &Origin) {
 }
 
 /// The message key: the event's own, or its stream.
-pub(super) fn key(event: &Recorded) -> &str {
+pub(crate) fn key(event: &Recorded) -> &str {
     event.key.as_deref().unwrap_or(event.stream.as_str())
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use uuid::Uuid;
 
     use super::*;
     use crate::{Position, StreamId, Version};

@@ -1,6 +1,6 @@
 //! The outbox publisher: from the log to a bus.
 
-mod envelope;
+pub(crate) mod envelope;
 mod lane;
 mod publisher;
 
@@ -9,7 +9,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use sagamill_bus::Bus;
 
 use crate::{EventStore, Feed, Result, ShardBy, Subscription, backend::Backend, subscription::Pauses};
-use envelope::Origin;
+pub(crate) use envelope::Origin;
 use publisher::Publisher;
 
 /// The name of its subscription. All relays of a log share it, whichever process they run in.
@@ -42,15 +42,12 @@ impl Relay {
         Self::over(store.backend().clone(), bus.clone())
     }
     pub(crate) fn over(backend: Arc<dyn Backend>, bus: Bus) -> Self {
-        let log = backend.log_id().to_string();
+        let origin = Origin::of(backend.log_id());
         let (ttl, drain) = (Duration::from_secs(10), Duration::from_secs(5));
         Self {
             backend,
             bus,
-            origin: Origin {
-                source: log.clone(),
-                log,
-            },
+            origin,
             ttl,
             drain,
         }

@@ -12,12 +12,24 @@ use super::{log::SqliteLog, row};
 use crate::{
     Anchor, Error, Lease, Position, Result,
     backend::{ANCHORS, Checkpoint, Claim, Claimed, Desk, Member, TTL_MAX, Timer, micros},
+    backlog::BEGUN_SPAN,
 };
 
-const CLAIM: &str = "UPDATE es_checkpoint SET owner = ?2, fence = fence + 1, lease_until = ?3
-    WHERE name = ?1 AND shard IN (SELECT shard FROM es_checkpoint
-        WHERE name = ?1 AND (owner IS NULL OR lease_until <= ?4 OR lease_until > ?4 + ?6) ORDER BY shard LIMIT ?5)
-    RETURNING shard, fence, pos, event_id";
+/// Takes free shards. Whoever still holds one did not end well.
+fn claim_sql() -> String {
+    let doubt = in_doubt();
+    format!(
+        "UPDATE es_checkpoint SET owner = ?2, fence = fence + 1, lease_until = ?3,
+             doubt = CASE WHEN owner IS NULL THEN doubt ELSE {doubt} END
+         WHERE name = ?1 AND shard IN (SELECT shard FROM es_checkpoint
+             WHERE name = ?1 AND (owner IS NULL OR lease_until <= ?4 OR lease_until > ?4 + ?6) ORDER BY shard LIMIT ?5)
+         RETURNING shard, fence, pos, event_id, doubt"
+    )
+}
+/// Up to where an owner that did not end well may have begun messages.
+pub(super) fn in_doubt() -> String {
+    format!("max(doubt, min(pos + {BEGUN_SPAN}, coalesce((SELECT max(e.pos) FROM es_event e), 0)))")
+}
 /// What every write under a lease asks for.
 const HELD: &str = "name = ?1 AND shard = ?2 AND owner = ?3 AND fence = ?4";
 
@@ -142,7 +154,7 @@ fn claim(tx: &Connection, ask: &Claim) -> rusqlite::Result<Result<Vec<Claimed>>>
         return Ok(Err(error));
     }
     let now = micros();
-    let mut claim = tx.prepare_cached(CLAIM)?;
+    let mut claim = tx.prepare_cached(&claim_sql())?;
     let claimed = claim.query_map(
         params![
             ask.name,
@@ -162,6 +174,7 @@ fn claim(tx: &Connection, ask: &Claim) -> rusqlite::Result<Result<Vec<Claimed>>>
             Ok(Claimed {
                 lease,
                 checkpoint: anchor(row, 2)?,
+                doubt: Position(row.get(4)?),
             })
         },
     )?;
@@ -274,7 +287,7 @@ fn reset(tx: &Connection, name: &str, shard: u16, to: Anchor) -> rusqlite::Resul
 }
 
 /// The first answer is the database's, the second the lease's.
-fn check(tx: &Connection, lease: &Lease) -> rusqlite::Result<Result<()>> {
+pub(super) fn check(tx: &Connection, lease: &Lease) -> rusqlite::Result<Result<()>> {
     let held = format!("SELECT 1 FROM es_checkpoint WHERE {HELD}");
     let Lease {
         name,
@@ -331,14 +344,14 @@ fn timers(connection: &Connection, name: &str, shard: u16, before: Timestamp) ->
         .collect()
 }
 
-fn anchor(row: &Row<'_>, first: usize) -> rusqlite::Result<Anchor> {
+pub(super) fn anchor(row: &Row<'_>, first: usize) -> rusqlite::Result<Anchor> {
     Ok(Anchor {
         position: Position(row.get(first)?),
         event: row::id(row, first + 1)?,
     })
 }
 
-fn bytes(id: Option<&Uuid>) -> Option<&[u8]> {
+pub(super) fn bytes(id: Option<&Uuid>) -> Option<&[u8]> {
     id.map(|id| &id.as_bytes()[..])
 }
 

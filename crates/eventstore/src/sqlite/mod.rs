@@ -4,6 +4,7 @@
 //! The store reads and writes on threads of its own over rusqlite; what joins a caller's transaction goes over the caller's
 //! own sqlx connection. Both link the same SQLite.
 
+mod backlog;
 mod crew;
 mod desk;
 mod failure;

@@ -13,13 +13,19 @@ use std::{
 use jiff::Timestamp;
 use rusqlite::Connection;
 
+use super::desk::in_doubt;
 use crate::backend::micros;
 
-/// Every lease that was held when nobody was there is free.
-const FREE: &str = "BEGIN IMMEDIATE;
-UPDATE es_checkpoint SET owner = NULL, lease_until = NULL WHERE owner IS NOT NULL;
-DELETE FROM es_member;
-COMMIT;";
+/// Every lease that was held when nobody was there is free; its owner did not end well.
+fn free() -> String {
+    let doubt = in_doubt();
+    format!(
+        "BEGIN IMMEDIATE;
+        UPDATE es_checkpoint SET owner = NULL, lease_until = NULL, doubt = {doubt} WHERE owner IS NOT NULL;
+        DELETE FROM es_member;
+        COMMIT;"
+    )
+}
 
 /// One store's place at a file; given up when it is dropped.
 #[derive(Debug)]
@@ -44,7 +50,7 @@ impl Presence {
         let lock = open.map_err(Absent::Io)?;
         let alone_since = match lock.try_lock() {
             Ok(()) => {
-                writer.execute_batch(FREE).map_err(Absent::Sqlite)?;
+                writer.execute_batch(&free()).map_err(Absent::Sqlite)?;
                 Timestamp::from_microsecond(micros()).ok()
             }
             Err(TryLockError::WouldBlock) => None,

@@ -1,6 +1,7 @@
 //! Pages of events.
 
 use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter, types::ValueRef};
+use sagamill_bus::Topic;
 use uuid::Uuid;
 
 use super::row::{self, COLUMNS, Payloads};
@@ -114,7 +115,7 @@ fn page_of_log(connection: &Connection, query: &Query) -> rusqlite::Result<Page>
             ..Page::default()
         });
     }
-    let sparse = !query.published && (query.category.is_some() || !query.names.is_empty());
+    let sparse = query.topic.is_some() || !query.published && (query.category.is_some() || !query.names.is_empty());
     let window = if sparse { WINDOW } else { i64::MAX };
     let (low, high) = if query.backward {
         (low.max(high.saturating_sub(window - 1)), high)
@@ -206,11 +207,26 @@ impl Select {
         if query.published {
             self.sql.push_str(" AND topic IS NOT NULL");
         }
+        if let Some(topic) = &query.topic {
+            self.on(topic);
+        }
         if let Some((low, high)) = query.positions {
             self.sql.push_str(" AND +pos BETWEEN ? AND ?");
             self.bind(low.0).bind(high.0);
         }
         self
+    }
+    /// A pattern has as many dots as what it stands for, so that no star of it can take one in.
+    fn on(&mut self, topic: &Topic) {
+        if topic.is_pattern() {
+            self.sql
+                .push_str(" AND topic GLOB ? AND length(topic) - length(replace(topic, '.', '')) = ?");
+            let dots = topic.as_ref().matches('.').count() as i64;
+            self.bind(topic.as_ref().replace('*', "?*")).bind(dots);
+        } else {
+            self.sql.push_str(" AND topic = ?");
+            self.bind(topic.to_string());
+        }
     }
     /// `known` rows are there at least, 0 where that cannot be told.
     fn run(&mut self, connection: &Connection, by: &str, query: &Query, known: i64) -> rusqlite::Result<Vec<Recorded>> {

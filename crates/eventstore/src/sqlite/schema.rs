@@ -17,10 +17,16 @@ CREATE TABLE IF NOT EXISTS es_log_meta (
   schema_rev INTEGER NOT NULL
 ) STRICT;";
 
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    revision: 1,
-    sql: include_str!("v1.sql"),
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        revision: 1,
+        sql: include_str!("v1.sql"),
+    },
+    Migration {
+        revision: 2,
+        sql: include_str!("v2.sql"),
+    },
+];
 
 /// Brings the tables up to date. Safe when two processes open the file at once: the second waits, and finds them there.
 pub(super) fn migrate(connection: &mut Connection) -> Result<Uuid> {

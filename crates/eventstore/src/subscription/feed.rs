@@ -24,7 +24,7 @@ pub struct Feed {
 impl Feed {
     /// Takes what shards there are before it answers, so that a log that diverged is told to the caller.
     pub(super) async fn open(of: Subscription) -> Result<Self> {
-        let shared = Arc::new(Shared::new(of.max_in_flight));
+        let shared = Arc::new(Shared::new(of.max_in_flight, of.asks));
         let progress = Progress {
             backend: of.backend.clone(),
             shared: shared.clone(),

@@ -116,9 +116,18 @@ impl Keeper {
             self.count_lost(self.shared.renewed(&leases, &kept, trusted_until));
         }
         self.check_continuity().await?;
+        if self.shared.lock().stay() {
+            self.shared.room.notify_one();
+            self.shared.changed.notify_one();
+        }
         let (fair, kept) = (usize::from(self.shards).div_ceil(live), self.shared.lock().kept());
         if kept > fair {
-            self.shared.lock().leave(kept - fair, Instant::now() + self.ttl);
+            let mut shared = self.shared.lock();
+            // What its user does not begin meanwhile must not wait for long.
+            let grace = if shared.asks() { self.ttl / 3 } else { self.ttl };
+            shared.leave(kept - fair, Instant::now() + grace);
+            drop(shared);
+            self.shared.changed.notify_one();
         } else if kept < fair {
             self.claim((fair - kept) as u16).await?;
         }
@@ -158,7 +167,7 @@ impl Keeper {
         }
         for one in claimed {
             tracing::debug!(subscription = %self.name, shard = one.lease.shard, fence = one.lease.fence, from = %one.checkpoint.position, "shard gained");
-            self.shared.gain(one.lease, one.checkpoint, trusted_until);
+            self.shared.gain(one, trusted_until);
         }
         Ok(())
     }
@@ -203,6 +212,7 @@ impl Keeper {
         let lost = self.backend.save(&moves).await?;
         fail::fail_point!("checkpoint.save.after");
         self.shared.lock().saved(&moves);
+        self.shared.changed.notify_one();
         lost.iter().for_each(|lease| self.shared.lose(lease));
         self.count_lost(lost.len());
         let saved = (moves.len() - lost.len()) as u64;
@@ -232,8 +242,9 @@ impl Keeper {
             return;
         }
         self.save_or_wait().await;
-        self.give_back(&free).await;
+        // Nothing more is worked on under them, and only then they are given back.
         free.iter().for_each(|lease| self.shared.lose(lease));
+        self.give_back(&free).await;
     }
 
     async fn give_back(&self, leases: &[Lease]) {

@@ -18,7 +18,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use futures_core::future::BoxFuture;
-use sagamill_bus::BoxError;
+use sagamill_bus::{BoxError, Topic};
 use tokio::time::Instant;
 
 use crate::{
@@ -46,6 +46,7 @@ pub struct Subscription {
     ttl: Duration,
     pause: Duration,
     max_in_flight: usize,
+    asks: bool,
 }
 
 /// By what events are spread over shards.
@@ -84,6 +85,7 @@ impl Subscription {
             ttl: Duration::from_secs(10),
             pause: Duration::ZERO,
             max_in_flight: 1_024,
+            asks: false,
         }
     }
     /// Only events of this category.
@@ -100,6 +102,17 @@ impl Subscription {
     pub fn published(mut self) -> Self {
         self.filter.published = true;
         self
+    }
+    /// Only what is published on a topic, or on one of a pattern.
+    pub(crate) fn topic(mut self, topic: Topic) -> Self {
+        self.filter.published = true;
+        self.filter.topic = Some(topic);
+        self
+    }
+    /// A shard that is to go to another process goes when the feed's user lets it go, and stays for now where it does not:
+    /// see [`View::leaving`](progress::View).
+    pub(crate) fn asks(self) -> Self {
+        Self { asks: true, ..self }
     }
     /// Where it begins when it is new.
     pub fn from(self, from: From) -> Self {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use crate::{Anchor, Lease, Position};
+use crate::{Anchor, Lease, Position, backend::Claimed};
 
 /// A shard that this process holds.
 #[derive(Debug)]
@@ -19,10 +19,19 @@ pub(super) struct Shard {
     /// Payload of those.
     bytes: usize,
     saved: Anchor,
+    /// Where its last owner came to.
+    pub(super) began: Anchor,
+    /// Up to here an owner that did not end well may have begun messages.
+    pub(super) doubt: Position,
+    /// Where its user says when it may go to another process: whether it has said so.
+    let_go: Option<bool>,
     /// It had no room for an event: reading goes on at `read` when there is some.
     stalled: bool,
-    /// It goes to another process as soon as nothing is pending, or at this time.
+    /// It goes to another process as soon as nothing is pending, or at this time; where its user is asked, as soon as it lets
+    /// go, or not for now.
     leaving: Option<Instant>,
+    /// How often its user has not let it go.
+    pub(super) stays: u32,
 }
 
 /// An event that is not done.
@@ -49,7 +58,12 @@ impl Load {
 }
 
 impl Shard {
-    pub(super) fn new(lease: Lease, checkpoint: Anchor, trusted_until: Instant) -> Self {
+    pub(super) fn new(claimed: Claimed, trusted_until: Instant, let_go: Option<bool>) -> Self {
+        let Claimed {
+            lease,
+            checkpoint,
+            doubt,
+        } = claimed;
         Self {
             lease,
             trusted_until,
@@ -57,8 +71,12 @@ impl Shard {
             pending: BTreeMap::new(),
             bytes: 0,
             saved: checkpoint,
+            began: checkpoint,
+            doubt,
+            let_go,
             stalled: false,
             leaving: None,
+            stays: 0,
         }
     }
     pub(super) fn read(&self) -> Anchor {
@@ -83,8 +101,23 @@ impl Shard {
     }
     /// Whether it can be given to another process now.
     pub(super) fn is_free(&self, now: Instant) -> bool {
+        let done = |until| self.pending.is_empty() || until <= now;
         self.leaving
-            .is_some_and(|until| self.pending.is_empty() || until <= now)
+            .is_some_and(|until| self.let_go.unwrap_or_else(|| done(until)))
+    }
+    /// Whether nothing of it is pending that its user has not let go.
+    pub(super) fn is_idle(&self) -> bool {
+        self.let_go.unwrap_or(self.pending.is_empty())
+    }
+    /// Stays where its user has not let it go in time; answers whether it does.
+    pub(super) fn stay(&mut self, now: Instant) -> bool {
+        let stays = self.let_go == Some(false) && self.leaving.take_if(|until| *until <= now).is_some();
+        self.stays += u32::from(stays);
+        stays
+    }
+    /// Its user is done with it; answers whether that is news.
+    pub(super) fn let_go(&mut self) -> bool {
+        self.let_go.replace(true) == Some(false)
     }
     /// Whether an event of a page that began after `from` is news to it.
     pub(super) fn wants(&self, from: Anchor, event: Position) -> bool {
@@ -148,6 +181,10 @@ impl Shard {
     pub(super) fn saved(&mut self, at: Anchor) {
         self.saved = at;
     }
+    /// The checkpoint as it is stored.
+    pub(super) fn checkpoint(&self) -> Anchor {
+        self.saved
+    }
 }
 
 fn later(one: Anchor, other: Anchor) -> Anchor {
@@ -177,7 +214,12 @@ mod tests {
             owner: Uuid::nil(),
             fence: 1,
         };
-        Shard::new(lease, at(0), Instant::now())
+        let claimed = Claimed {
+            lease,
+            checkpoint: at(0),
+            doubt: Position(0),
+        };
+        Shard::new(claimed, Instant::now(), None)
     }
 
     #[test]

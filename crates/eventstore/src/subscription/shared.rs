@@ -14,7 +14,11 @@ use super::{
     Signal,
     shard::{Load, Shard},
 };
-use crate::{Anchor, Error, Lease, Position, Recorded, Result, backend::Page};
+use crate::{
+    Anchor, Error, Lease, Position, Recorded, Result,
+    backend::{Claimed, Page},
+    entry,
+};
 
 /// Checkpoints are saved so long after an event was done, at the latest.
 const SAVE_AFTER: Duration = Duration::from_millis(100);
@@ -23,7 +27,7 @@ const SAVE_PASSED_AFTER: Duration = Duration::from_secs(1);
 /// So many events done make a save due at once.
 const SAVE_AT: usize = 1_000;
 
-/// Most payload that is held in all, whatever the number of events. One more event may go beyond it.
+/// Most payload and headers that are held in all, whatever the number of events. One more event may go beyond it.
 const MOST_BYTES: usize = 64 << 20;
 
 /// Shared by the feed, its reader, its keeper and its progress handles.
@@ -36,12 +40,16 @@ pub(super) struct Shared {
     pub(super) room: Notify,
     /// The keeper may find more to do.
     pub(super) work: Notify,
+    /// Checkpoints were saved, or shards are to go to another process.
+    pub(super) changed: Notify,
 }
 
 /// What lies under the lock.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) shards: BTreeMap<u16, Shard>,
+    /// The user says when a shard may go.
+    asks: bool,
     queue: VecDeque<Signal>,
     /// Events that are pending in all shards, in the queue or handed out.
     held: Load,
@@ -66,8 +74,10 @@ pub(super) enum Taken {
 }
 
 impl Shared {
-    pub(super) fn new(most: usize) -> Self {
+    /// `asks`: whether the feed's user is asked before a shard goes to another process.
+    pub(super) fn new(most: usize, asks: bool) -> Self {
         let state = State {
+            asks,
             shards: BTreeMap::new(),
             queue: VecDeque::new(),
             held: Load::default(),
@@ -87,6 +97,7 @@ impl Shared {
             ready: Notify::new(),
             room: Notify::new(),
             work: Notify::new(),
+            changed: Notify::new(),
         }
     }
     /// Every change leaves the state whole, so a panic elsewhere under the lock spoils nothing.
@@ -113,7 +124,7 @@ impl Shared {
         let state = &mut *state;
         let Some(of) = state.shards.get_mut(&shard) else { return };
         let Some(bytes) = of.done(event) else { return };
-        let (free, stalled) = (of.is_leaving() && of.load().events == 0, of.is_stalled());
+        let (free, stalled) = (of.is_idle() && of.is_leaving(), of.is_stalled());
         let was_full = !state.has_room();
         state.held.events -= 1;
         state.held.bytes -= bytes;
@@ -128,13 +139,14 @@ impl Shared {
         }
     }
     /// A shard is this process's from now on.
-    pub(super) fn gain(&self, lease: Lease, checkpoint: Anchor, trusted_until: Instant) {
+    pub(super) fn gain(&self, claimed: Claimed, trusted_until: Instant) {
         let mut state = self.lock();
         state.news = true;
-        state.queue.push_back(Signal::Gained { lease: lease.clone() });
-        state
-            .shards
-            .insert(lease.shard, Shard::new(lease, checkpoint, trusted_until));
+        let lease = claimed.lease.clone();
+        let shard = lease.shard;
+        state.queue.push_back(Signal::Gained { lease });
+        let let_go = state.asks.then_some(false);
+        state.shards.insert(shard, Shard::new(claimed, trusted_until, let_go));
         drop(state);
         self.room.notify_one();
         self.ready.notify_one();
@@ -179,6 +191,11 @@ impl Shared {
         let lost: Vec<_> = asked.iter().filter(|lease| !kept.contains(lease)).collect();
         lost.iter().for_each(|lease| self.lose(lease));
         lost.len()
+    }
+    /// Saves what moved as soon as may be.
+    pub(super) fn save_now(&self) {
+        self.lock().save_due = Some(Instant::now());
+        self.work.notify_one();
     }
     /// Ends the feed, after what is queued already.
     pub(super) fn end(&self, error: Error) {
@@ -291,7 +308,7 @@ impl State {
             self.hungry = true;
             return;
         }
-        let (position, bytes) = (event.position, event.event.len());
+        let (position, bytes) = (event.position, event.event.len() + entry::bytes(&event.headers));
         let event_id = Some(event.id);
         shard.take(
             Anchor {
@@ -360,17 +377,17 @@ impl State {
         }
     }
 
+    /// Whether the user says when a shard may go.
+    pub(super) fn asks(&self) -> bool {
+        self.asks
+    }
     /// Prepares so many shards for another process: nothing more of them is handed out, and they go when nothing is pending.
     pub(super) fn leave(&mut self, count: usize, until: Instant) {
-        let going: Vec<u16> = self
-            .shards
-            .iter()
-            .rev()
-            .filter(|(_, shard)| !shard.is_leaving())
-            .map(|(n, _)| *n)
-            .take(count)
-            .collect();
-        for number in going {
+        let staying = self.shards.iter().rev().filter(|(_, shard)| !shard.is_leaving());
+        let mut going: Vec<(u32, u16)> = staying.map(|(n, shard)| (shard.stays, *n)).collect();
+        // Those last that could not go before.
+        going.sort_by_key(|(stays, _)| *stays);
+        for (_, number) in going.into_iter().take(count) {
             let of = |signal: &Signal| match signal {
                 Signal::Event { shard, event } if *shard == number => Some(event.position),
                 Signal::Event { .. } | Signal::Gained { .. } | Signal::Lost { .. } | Signal::CaughtUp { .. } => None,
@@ -383,6 +400,15 @@ impl State {
                 self.held.bytes -= dropped.bytes;
             }
         }
+    }
+    /// Keeps shards that were not let go in time; answers whether there are some.
+    pub(super) fn stay(&mut self) -> bool {
+        let now = Instant::now();
+        let stays = self
+            .shards
+            .values_mut()
+            .filter_map(|shard| shard.stay(now).then_some(()));
+        stays.count() > 0
     }
     /// Shards that may go to another process now.
     pub(super) fn free(&self) -> Vec<Lease> {

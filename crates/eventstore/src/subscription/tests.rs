@@ -11,7 +11,10 @@ use super::{
     Signal,
     shared::{Shared, Taken},
 };
-use crate::{Anchor, Lease, Position, Recorded, StreamId, Version, backend::Page};
+use crate::{
+    Anchor, Lease, Position, Recorded, StreamId, Version,
+    backend::{Claimed, Page},
+};
 
 fn event(position: i64, payload: Bytes) -> Recorded {
     Recorded {
@@ -33,7 +36,7 @@ fn event(position: i64, payload: Bytes) -> Recorded {
 
 /// A feed's state with so many shards, and a page from a position on that spreads over them in turn.
 fn shared(most: usize, shards: u16) -> Shared {
-    let shared = Shared::new(most);
+    let shared = Shared::new(most, false);
     for shard in 0..shards {
         let lease = Lease {
             name: "test".to_owned(),
@@ -41,7 +44,12 @@ fn shared(most: usize, shards: u16) -> Shared {
             owner: Uuid::nil(),
             fence: 1,
         };
-        shared.gain(lease, Anchor::default(), Instant::now() + Duration::from_secs(60));
+        let claimed = Claimed {
+            lease,
+            checkpoint: Anchor::default(),
+            doubt: Position(0),
+        };
+        shared.gain(claimed, Instant::now() + Duration::from_secs(60));
     }
     shared
 }

@@ -3,12 +3,8 @@
 
 pub(crate) mod pooler;
 
-use std::env;
-
+use sagamill_testkit::postgres;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-
-/// A superuser's URL of a maintenance database: `postgres://postgres@localhost/postgres`.
-const VARIABLE: &str = "SAGAMILL_TEST_POSTGRES";
 
 /// A database of the test's own, dropped with it; unless the test fails, so that one can look into it.
 pub(crate) struct Database {
@@ -22,11 +18,7 @@ impl Database {
         Self::make_with("ENCODING 'UTF8'")
     }
     pub(crate) fn make_with(how: &str) -> Option<Self> {
-        let Ok(server) = env::var(VARIABLE) else {
-            let test = std::thread::current().name().unwrap_or_default().to_owned();
-            eprintln!("left out: {test} needs a PostgreSQL server; set {VARIABLE} to a superuser's URL");
-            return None;
-        };
+        let server = block_on(async { postgres::shared().await.map(|server| server.url().to_owned()) })?;
         let name = format!("sagamill_test_{}", uuid::Uuid::now_v7().simple());
         execute(&server, format!("CREATE DATABASE {name} {how} TEMPLATE template0"));
         Some(Self { server, name })
@@ -66,22 +58,30 @@ impl Drop for Database {
     }
 }
 
-/// On a thread of its own: tests are asynchronous, and their ends are not.
 fn execute(server: &str, sql: String) {
     let server = server.to_owned();
-    let executed = std::thread::spawn(move || {
+    block_on(async move {
+        let mut connection = PgConnection::connect(&server).await.expect("the test server answers");
+        sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        connection.close().await.unwrap();
+    });
+}
+
+/// On a thread of its own: tests are asynchronous, and their ends are not. It has the test's name.
+fn block_on<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    let thread = std::thread::Builder::new().name(name).spawn(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        runtime.block_on(async {
-            let mut connection = PgConnection::connect(&server).await.expect("the test server answers");
-            sqlx::raw_sql(AssertSqlSafe(sql))
-                .execute(&mut connection)
-                .await
-                .unwrap();
-            connection.close().await.unwrap();
-        });
+        runtime.block_on(future)
     });
-    executed.join().expect("the test server does what it is asked");
+    match thread.unwrap().join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }

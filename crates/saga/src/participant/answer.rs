@@ -101,6 +101,12 @@ impl Desk {
             Ok(ask) => ask,
             Err(malformed) => return dead(malformed.to_string()),
         };
+        if delivery.attempt > BUSY_ATTEMPTS_MAX {
+            // None of the last ones came to an end: it may be what ends this process.
+            return dead(format!(
+                "gave up after {BUSY_ATTEMPTS_MAX} attempts, of which the last never came to an end"
+            ));
+        }
         let Served { route, retry } = &phases[&ask.phase];
         let (topic, attempt) = (delivery.topic.clone(), delivery.attempt);
         let incoming = Incoming::new(message.clone(), topic, attempt, &self.bus, command);

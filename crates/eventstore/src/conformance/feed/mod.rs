@@ -5,33 +5,12 @@ pub mod following;
 pub mod owning;
 pub mod relaying;
 pub mod restarting;
-mod stall;
 mod transport;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::collections::BTreeMap;
 
-use super::Subject;
+use super::Paced;
 use crate::{Anchor, Append, EventStore, Expected, Feed, NewEvent, Position, Signal, Subscription};
-
-/// A subject under tokio's clock where its own is that one: stopped, so that nothing waits for the end of a lease.
-struct Paced(Arc<dyn Subject>);
-
-impl Paced {
-    fn of(subject: Arc<dyn Subject>) -> Self {
-        subject.pause();
-        Self(subject)
-    }
-    async fn open(&self) -> EventStore {
-        self.0.open().await
-    }
-    async fn lose_tail(&self, after: Position) {
-        self.0.lose_tail(after).await;
-    }
-    /// Long enough that a busy machine does not lose a lease.
-    fn ttl(&self) -> Duration {
-        Duration::from_secs(2)
-    }
-}
 
 /// Appends so many events, over 16 streams.
 async fn fill(store: &EventStore, events: usize) {

@@ -4,8 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
-use super::{Paced, checkpoint, fill, follow, gain, next_event, stall::Stall, sub};
-use crate::{Error, EventStore, Member, Position, ShardBy, Signal, Subscription, Timer, conformance::Subject};
+use super::{Paced, checkpoint, fill, follow, gain, next_event, sub};
+use crate::{
+    Error, EventStore, Member, Position, ShardBy, Signal, Subscription, Timer,
+    conformance::{Subject, stall::Stall},
+};
 
 /// A process that was stopped for longer than its lease is told by its own clock, its saves are refused, and it hears of it;
 /// the new owner's checkpoint stands.

@@ -7,10 +7,12 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::{
     Paced,
-    stall::Stall,
     transport::{Published, Recorder},
 };
-use crate::{Append, EventStore, Expected, NewEvent, Position, Relay, Result, conformance::Subject};
+use crate::{
+    Append, EventStore, Expected, NewEvent, Position, Relay, Result,
+    conformance::{Subject, stall::Stall},
+};
 
 /// Appends so many events to be published, over 8 streams.
 async fn fill(store: &EventStore, events: usize) {

@@ -1,15 +1,24 @@
 //! A process that is stopped and goes on later, as by a signal or a long pause of its machine.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_core::future::BoxFuture;
 use jiff::Timestamp;
+use sagamill_bus::Topic;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    Anchor, Append, EventStore, Health, Lease, Position, Receipt, Recorded, Result,
+    Anchor, Append, Error, EventStore, Health, Lease, Position, Receipt, Recorded, Result,
     backend::{Backend, Checkpoint, Claim, Claimed, Desk, Join, Log, Member, Page, Query, Timer, Turn},
+    backlog::{Backlog, Begun, Grave, Graves, Note},
     bell::Listener,
     entry::Entry,
 };
@@ -18,6 +27,8 @@ use crate::{
 pub(super) struct Stall {
     inner: Arc<dyn Backend>,
     stopped: watch::Sender<bool>,
+    /// So many notes are not written, or are and nobody is told.
+    failing: AtomicU32,
 }
 
 impl Stall {
@@ -25,7 +36,12 @@ impl Stall {
         Arc::new(Self {
             inner: store.backend().clone(),
             stopped: watch::Sender::new(false),
+            failing: AtomicU32::new(0),
         })
+    }
+    /// The next writes of notes fail: every second is stored all the same.
+    pub(super) fn fail_notes(&self, count: u32) {
+        self.failing.store(count, Ordering::SeqCst);
     }
     pub(super) fn stop(&self, stopped: bool) {
         self.stopped.send_replace(stopped);
@@ -152,5 +168,34 @@ impl Desk for Stall {
     }
     fn timers<'a>(&'a self, name: &'a str, shard: u16, before: Timestamp) -> BoxFuture<'a, Result<Vec<Timer>>> {
         self.pass(move |inner| inner.timers(name, shard, before))
+    }
+}
+
+impl Backlog for Stall {
+    fn backlog<'a>(&'a self, name: &'a str, shard: u16, after: Position) -> BoxFuture<'a, Result<Begun>> {
+        self.pass(move |inner| inner.backlog(name, shard, after))
+    }
+    fn note<'a>(&'a self, notes: &'a [(Lease, Note)]) -> BoxFuture<'a, Result<Vec<Lease>>> {
+        let less = |left: u32| left.checked_sub(1);
+        let Ok(left) = self.failing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) else {
+            return self.pass(|inner| inner.note(notes));
+        };
+        self.pass(move |inner| {
+            Box::pin(async move {
+                if left % 2 == 0 {
+                    inner.note(notes).await?;
+                }
+                Err(Error::Unknown(Arc::new(std::io::Error::other("a fault on order"))))
+            })
+        })
+    }
+    fn graveyards(&self) -> BoxFuture<'_, Result<Vec<(Topic, String, usize)>>> {
+        self.pass(|inner| inner.graveyards())
+    }
+    fn graves<'a>(&'a self, ask: &'a Graves) -> BoxFuture<'a, Result<Vec<Grave>>> {
+        self.pass(|inner| inner.graves(ask))
+    }
+    fn exhume(&self, number: i64) -> BoxFuture<'_, Result<bool>> {
+        self.pass(move |inner| inner.exhume(number))
     }
 }

@@ -1,0 +1,32 @@
+//! A log is put through the bus's conformance suite: in memory on virtual time, in a file and on a server in real time, each
+//! connection with a store of its own.
+
+mod folder;
+mod on_server;
+mod server;
+
+use sagamill_eventstore::conformance::{bus::Harness, in_memory};
+
+mod memory {
+    use super::*;
+    sagamill_bus::conformance!(
+        #[tokio::test(start_paused = true)]
+        Harness::over(in_memory())
+    );
+}
+
+mod sqlite {
+    use super::*;
+    sagamill_bus::conformance!(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        Harness::over(folder::subject())
+    );
+}
+
+mod postgres {
+    use super::*;
+    sagamill_bus::conformance!(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        Harness::over(on_server::subject())
+    );
+}
