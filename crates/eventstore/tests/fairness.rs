@@ -121,10 +121,8 @@ fn a_user_waits_for_few_flushes_however_busy_the_appender_is() {
         waits.len(),
         waits.last()
     );
-    assert!(
-        all > USERS * TRANSACTIONS / 20,
-        "{all} flushes: the appender was not busy"
-    );
+    // Turns come around: between two turns of one user lies one of the appender, but for the first and the last.
+    assert!(all >= TRANSACTIONS / 2, "{all} flushes: the appender was not busy");
     assert!(p99 <= FLUSHES_MAX, "p99 of a user's wait is {p99} flushes");
 }
 

@@ -13,8 +13,10 @@ const TIMESTAMPTZ: Oid = Oid(1184);
 const TIMESTAMPTZ_ARRAY: Oid = Oid(1185);
 /// Microseconds from 1970 to 2000, where PostgreSQL begins to count.
 const EPOCH: i64 = 946_684_800_000_000;
+/// The earliest time that PostgreSQL knows, in 4714 BC, in microseconds to 2000.
+const EARLIEST: i64 = -211_813_488_000_000_000;
 
-/// A point in time, in whole microseconds.
+/// A point in time, in whole microseconds. One that is too early for PostgreSQL becomes the earliest that it knows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct At(pub(super) Timestamp);
 
@@ -46,7 +48,7 @@ impl Decode<'_, Postgres> for At {
 
 impl Encode<'_, Postgres> for At {
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        let micros = self.0.as_microsecond() - EPOCH;
+        let micros = (self.0.as_microsecond() - EPOCH).max(EARLIEST);
         buffer.extend_from_slice(&micros.to_be_bytes());
         Ok(IsNull::No)
     }

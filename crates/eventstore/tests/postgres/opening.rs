@@ -37,7 +37,7 @@ async fn what_cannot_be_reached_is_said_without_a_password() {
 
 #[tokio::test]
 async fn a_database_of_another_encoding_is_refused() {
-    let Some(database) = Database::make_with("ENCODING 'SQL_ASCII' LOCALE 'C'") else {
+    let Some(database) = Database::make_with("ENCODING 'SQL_ASCII' LOCALE 'C' LOCALE_PROVIDER libc") else {
         return;
     };
     let refused = EventStore::connect(&database.url()).await;
@@ -100,7 +100,7 @@ impl Role {
         let owner = PgPool::connect(&database.url()).await.unwrap();
         let name = format!("role_{}", uuid::Uuid::now_v7().simple());
         let role = Self { owner, name };
-        role.sql("CREATE ROLE {role} LOGIN").await;
+        role.sql("CREATE ROLE {role} LOGIN PASSWORD '{role}'").await;
         role
     }
     async fn sql(&self, sql: &str) {

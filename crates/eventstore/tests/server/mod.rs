@@ -36,12 +36,12 @@ impl Database {
         };
         format!("{server}/{}{query}", self.name)
     }
-    /// The same by another user.
+    /// The same by another user, whose password is its name.
     pub(crate) fn url_as(&self, user: &str) -> String {
         let url = self.url();
         let (scheme, rest) = url.split_once("://").expect("a URL");
         let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-        format!("{scheme}://{user}@{host}")
+        format!("{scheme}://{user}:{user}@{host}")
     }
 }
 
