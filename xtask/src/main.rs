@@ -7,6 +7,7 @@ mod count;
 mod feature;
 mod gate;
 mod infra;
+mod processes;
 mod servers;
 mod step;
 

@@ -3,12 +3,17 @@
 use std::{
     io::{BufRead, BufReader, Write, stdout},
     process::{Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 
-use crate::count::Count;
+use crate::{count::Count, processes};
+
+/// A step that says nothing for so long hangs. Builds and tests say something far more often.
+const SILENCE: Duration = Duration::from_secs(15 * 60);
 
 /// Some calls of cargo under one name.
 #[derive(Debug)]
@@ -112,13 +117,35 @@ fn cargo(args: &[String], env: &[(&'static str, String)], count: &mut Count) -> 
         .spawn()
         .context("cannot start cargo")?;
     let output = child.stdout.take().context("cargo has no standard output")?;
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("cannot read what cargo says")?;
-        let text = String::from_utf8_lossy(&line);
-        if let Some(found) = Count::parse(&text) {
-            *count += found;
+    let (said, lines) = mpsc::channel();
+    thread::spawn(move || {
+        let mut lines = BufReader::new(output).split(b'\n');
+        // An error ends it too: what then remains is to see how cargo ended.
+        while let Some(Ok(line)) = lines.next()
+            && said.send(line).is_ok()
+        {}
+    });
+    loop {
+        match lines.recv_timeout(SILENCE) {
+            Ok(line) => {
+                let text = String::from_utf8_lossy(&line);
+                if let Some(found) = Count::parse(&text) {
+                    *count += found;
+                }
+                writeln!(stdout(), "{text}").context("cannot pass on what cargo says")?;
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Ok(child.wait().context("cannot wait for cargo")?.success());
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                println!(
+                    "nothing was heard for {} minutes: it hangs, and is ended",
+                    SILENCE.as_secs() / 60
+                );
+                processes::end_tree(child.id());
+                child.wait().context("cannot wait for cargo")?;
+                return Ok(false);
+            }
         }
-        writeln!(stdout(), "{text}").context("cannot pass on what cargo says")?;
     }
-    Ok(child.wait().context("cannot wait for cargo")?.success())
 }
