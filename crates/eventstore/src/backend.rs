@@ -31,6 +31,15 @@ pub(crate) trait Log: Send + Sync + 'static {
     fn new_id(&self) -> Uuid {
         Uuid::now_v7()
     }
+    /// See [`EventStore::new_owner`](crate::EventStore::new_owner).
+    fn new_owner(&self) -> Uuid {
+        self.new_id()
+    }
+    /// See [`EventStore::is_gone`](crate::EventStore::is_gone).
+    fn is_gone(&self, owner: Uuid) -> BoxFuture<'_, Result<bool>> {
+        let _ = owner;
+        Box::pin(std::future::ready(Ok(false)))
+    }
     /// Stores batches in one commit. Each succeeds or fails by itself, in their order; an error of the commit itself is
     /// bisected, so that only the culprit fails. The appender gives it a stream at most once per flush.
     fn flush(&self, entries: Vec<Entry>) -> BoxFuture<'_, Vec<Result<Vec<Receipt>>>>;

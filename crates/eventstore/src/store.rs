@@ -255,6 +255,19 @@ impl<D> EventStore<D> {
     pub fn new_id(&self) -> Uuid {
         self.inner.backend.new_id()
     }
+    /// A new id for what is at work here under leases. Where the database can tell, others learn from it whether this store
+    /// is still there, and need not wait for the end of a lease.
+    pub fn new_owner(&self) -> Uuid {
+        self.inner.backend.new_owner()
+    }
+    /// Whether the store that made this [owner](Self::new_owner) is known to be gone, with its process or without. False
+    /// where it lives, and where that cannot be known.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn is_gone(&self, owner: Uuid) -> Result<bool> {
+        self.inner.backend.is_gone(owner).await
+    }
     /// Waits until there is something after this position. A hint: it may return early.
     pub async fn wait_for(&self, after: Position) {
         // Listening comes first: what is appended between the look and the wait rings.

@@ -72,6 +72,8 @@ pub async fn run(
 
     let health = process.health().check("database", service.check());
     let routes = service.routes(Intake::new(process.shutdown.tasks().clone()));
-    process.run(listener, health, routes, |stop| service.run(stop)).await?;
-    Ok(())
+    let ran = process.run(listener, health, routes, |stop| service.run(stop)).await;
+    // A bus that is not closed leaves its messages in doubt to whoever comes next.
+    bus.close().await?;
+    Ok(ran?)
 }

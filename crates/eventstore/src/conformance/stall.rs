@@ -71,6 +71,12 @@ impl Log for Stall {
     fn new_id(&self) -> Uuid {
         self.inner.new_id()
     }
+    fn new_owner(&self) -> Uuid {
+        self.inner.new_owner()
+    }
+    fn is_gone(&self, owner: Uuid) -> BoxFuture<'_, Result<bool>> {
+        self.pass(move |inner| inner.is_gone(owner))
+    }
     fn flush(&self, entries: Vec<Entry>) -> BoxFuture<'_, Vec<Result<Vec<Receipt>>>> {
         self.pass(|inner| inner.flush(entries))
     }

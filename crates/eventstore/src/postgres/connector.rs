@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
 
-use super::failure;
+use super::{failure, presence::Presence};
 use crate::{Error, Result};
 
 /// How long a server may take to answer that it takes a connection.
@@ -22,12 +22,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Statements that stay prepared on a connection: more than the store has.
 const STATEMENTS: usize = 100;
-/// An append needs it, whatever the role's default is.
-const SET_UP: &str = "SET default_transaction_isolation = 'read committed'";
 
 /// See the module.
 pub(super) struct Connector {
     options: PgConnectOptions,
+    presence: Presence,
     /// A pooler gives each transaction another server connection: nothing may be set on one, and none can be listened on.
     is_pooled: AtomicBool,
 }
@@ -38,6 +37,7 @@ impl Connector {
         let options = options.statement_cache_capacity(STATEMENTS).disable_statement_logging();
         Self {
             options,
+            presence: Presence::new(),
             is_pooled: AtomicBool::new(false),
         }
     }
@@ -46,6 +46,10 @@ impl Connector {
     }
     pub(super) fn is_pooled(&self) -> bool {
         self.is_pooled.load(Ordering::Relaxed)
+    }
+    /// How the store is known to be there; none through a pooler, where sessions are not its own.
+    pub(super) fn presence(&self) -> Option<Presence> {
+        (!self.is_pooled()).then_some(self.presence)
     }
     /// Who is asked, and where.
     pub(super) fn shown(&self) -> String {
@@ -56,11 +60,19 @@ impl Connector {
     /// [`Error::Unavailable`] where no server answers, [`Error::Unusable`] where it says no.
     pub(super) async fn connect(&self) -> Result<PgConnection> {
         let mut connection = self.connect_as_it_is().await?;
-        if !self.is_pooled() {
-            let set = sqlx::raw_sql(SET_UP).execute(&mut connection).await;
-            set.map_err(|error| failure::of_connect(error, &self.options))?;
-        }
+        self.set_up(&mut connection)
+            .await
+            .map_err(|error| failure::of_connect(error, &self.options))?;
         Ok(connection)
+    }
+    /// Makes a session one of this store's. An append needs its isolation, whatever the role's default is.
+    pub(super) async fn set_up(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        if let Some(presence) = self.presence() {
+            let hold = presence.hold();
+            let set = format!("SET default_transaction_isolation = 'read committed'; {hold}");
+            sqlx::raw_sql(AssertSqlSafe(set)).execute(connection).await?;
+        }
+        Ok(())
     }
     async fn connect_as_it_is(&self) -> Result<PgConnection> {
         match tokio::time::timeout(ANSWER, PgConnection::connect_with(&self.options)).await {
@@ -94,7 +106,7 @@ impl Connector {
             self.is_pooled.store(true, Ordering::Relaxed);
         } else {
             for connection in [&mut one, &mut two] {
-                sqlx::raw_sql(SET_UP).execute(connection).await.map_err(failed)?;
+                self.set_up(connection).await.map_err(failed)?;
             }
         }
         Ok([one, two])

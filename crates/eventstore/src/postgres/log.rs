@@ -21,7 +21,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
-    clock::Clock, connector::Connector, health, join, lookout, read, readers::Readers, ringer, staging::Staging, writer,
+    clock::Clock, connector::Connector, health, join, lookout, presence::Presence, read, readers::Readers, ringer,
+    staging::Staging, writer,
 };
 use crate::{
     Anchor, Append, Error, Health, Position, Receipt, Recorded, Result,
@@ -168,6 +169,18 @@ impl Log for PostgresLog {
     }
     fn log_id(&self) -> Uuid {
         self.shared.id
+    }
+    fn new_owner(&self) -> Uuid {
+        let presence = self.shared.connector.presence();
+        presence.map_or_else(|| self.new_id(), Presence::new_owner)
+    }
+    fn is_gone(&self, owner: Uuid) -> BoxFuture<'_, Result<bool>> {
+        async move {
+            let asker = self.new_owner();
+            let ask = || sqlx::query("SELECT es.is_gone($1, $2)").bind(owner).bind(asker);
+            self.row(ask).await.map(|(gone,)| gone)
+        }
+        .boxed()
     }
     fn flush(&self, entries: Vec<Entry>) -> BoxFuture<'_, Vec<Result<Vec<Receipt>>>> {
         self.store(entries).boxed()

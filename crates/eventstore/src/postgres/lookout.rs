@@ -84,6 +84,13 @@ async fn hear(shared: &Shared, backoff: &mut Backoff) -> sqlx::Result<()> {
         .acquire_timeout(CONNECT)
         .idle_timeout(None)
         .max_lifetime(None)
+        .after_connect({
+            let connector = shared.connector.clone();
+            move |connection, _| {
+                let connector = connector.clone();
+                Box::pin(async move { connector.set_up(connection).await })
+            }
+        })
         .connect_lazy_with(shared.connector.options().clone());
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.listen(&ringer::channel(shared.id)).await?;

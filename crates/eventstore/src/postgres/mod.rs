@@ -28,6 +28,7 @@ mod known;
 mod log;
 mod lookout;
 mod open;
+mod presence;
 mod read;
 mod readers;
 mod ringer;

@@ -36,7 +36,23 @@ BEGIN
   RETURN held;
 END $$;
 
--- Takes shards that nobody holds. A lease that seems to last longer than ttl_max was written before the clock was set back.
+-- Whether the store that made an owner's id is known to be gone. Every session of a store holds a shared advisory lock, whose key
+-- is the second half of the ids that it makes, in version 8: what can be had alone, nobody holds. Where sessions are not a store's
+-- own, through a pooler, it makes ids of another version. After a start of the server all are given the time to come back.
+CREATE FUNCTION es.is_gone(a_owner uuid, a_asker uuid) RETURNS bool
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  owner text := replace(a_owner::text, '-', '');
+BEGIN
+  -- A session's own lock keeps it from nothing.
+  IF substr(owner, 13, 1) <> '8' OR substr(owner, 17) = substr(replace(a_asker::text, '-', ''), 17)
+     OR clock_timestamp() < pg_postmaster_start_time() + interval '5 s' THEN
+    RETURN false;
+  END IF;
+  RETURN pg_try_advisory_xact_lock(('x' || substr(owner, 17))::bit(64)::bigint);
+END $$;
+
+-- Takes shards that nobody holds, or one who is gone. A lease that seems to last longer than ttl_max was written before the clock was set back.
 -- rows = how many shards the subscription has; where that is not a_shards, nothing is taken. Whoever still holds one that is
 -- taken did not end well: up to span positions beyond its checkpoint, at most to the head, its messages are in doubt.
 CREATE FUNCTION es.claim(a_name text, a_shards int, a_owner uuid, ttl interval, ttl_max interval, a_pos bigint, a_event uuid, most int,
@@ -58,9 +74,13 @@ BEGIN
   END IF;
   SELECT count(*) INTO rows FROM es.checkpoint c WHERE c.name = a_name;
   IF rows <> a_shards THEN RETURN; END IF;
-  WITH free AS (
+  WITH gone AS MATERIALIZED (
+    SELECT o.owner FROM (SELECT DISTINCT c.owner FROM es.checkpoint c WHERE c.name = a_name AND c.owner IS NOT NULL) o
+     WHERE es.is_gone(o.owner, a_owner)),
+  free AS (
     SELECT c.shard FROM es.checkpoint c
-     WHERE c.name = a_name AND (c.owner IS NULL OR c.lease_until <= now OR c.lease_until > now + ttl_max)
+     WHERE c.name = a_name AND (c.owner IS NULL OR c.lease_until <= now OR c.lease_until > now + ttl_max
+       OR c.owner IN (SELECT g.owner FROM gone g))
      ORDER BY c.shard LIMIT most FOR UPDATE SKIP LOCKED),
   taken AS (
     UPDATE es.checkpoint c SET owner = a_owner, fence = c.fence + 1, lease_until = now + ttl,
@@ -71,7 +91,7 @@ BEGIN
     INTO shard, fence, pos, event_id, doubt FROM taken t;
 END $$;
 
--- Says that a process works under a name, and what it says of itself; answers all that do.
+-- Says that a process works under a name, and what it says of itself; answers all that do. Who is gone is taken off the list.
 CREATE FUNCTION es.member_join(a_name text, a_process uuid, a_about bytea, ttl interval, ttl_max interval)
 RETURNS TABLE (process uuid, about bytea)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -82,7 +102,8 @@ BEGIN
   INSERT INTO es.member (name, process, about, lease_until) VALUES (a_name, a_process, a_about, now + ttl)
     ON CONFLICT (name, process) DO UPDATE SET about = excluded.about, lease_until = excluded.lease_until;
   DELETE FROM es.member m WHERE (m.name, m.process) IN (
-    SELECT d.name, d.process FROM es.member d WHERE d.lease_until <= now OR d.lease_until > now + ttl_max FOR UPDATE SKIP LOCKED);
+    SELECT d.name, d.process FROM es.member d WHERE d.lease_until <= now OR d.lease_until > now + ttl_max
+       OR d.name = a_name AND es.is_gone(d.process, a_process) FOR UPDATE SKIP LOCKED);
   RETURN QUERY SELECT m.process, m.about FROM es.member m WHERE m.name = a_name ORDER BY m.process;
 END $$;
 

@@ -49,7 +49,7 @@ impl Keeper {
             );
             return Err(Error::Invalid { what });
         }
-        let (owner, head, pauses) = (of.backend.new_id(), of.backend.wake(), Pauses::default());
+        let (owner, head, pauses) = (of.backend.new_owner(), of.backend.wake(), Pauses::default());
         let Subscription {
             backend,
             name,

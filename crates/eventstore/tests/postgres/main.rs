@@ -9,6 +9,7 @@ mod joining;
 mod losing;
 mod opening;
 mod pooler;
+mod presence;
 mod proxy;
 mod staging;
 mod telling;

@@ -81,7 +81,7 @@ impl Gate {
     pub(crate) fn new(barrier: Box<dyn Barrier>, store: EventStore, points: &'static KillPoints) -> Arc<Self> {
         Arc::new(Self {
             barrier,
-            owner: store.new_id(),
+            owner: store.new_owner(),
             store,
             running: Running::default(),
             points,
@@ -162,7 +162,7 @@ impl Gate {
             }
             // Its writer may have been waited for: what was the time before that is long past.
             let now = self.store.now();
-            if let Some(wait) = self.is_held(&row, now) {
+            if let Some(wait) = self.is_held(&row, now).await {
                 return Ok(Verdict::Busy(wait));
             }
             self.take_over(&mut row, now);
@@ -245,7 +245,7 @@ impl Gate {
                 return self.close(passage, ask, verdict).await;
             }
             let now = self.store.now();
-            if let Some(wait) = self.is_held(&row, now) {
+            if let Some(wait) = self.is_held(&row, now).await {
                 return Ok(Verdict::Busy(wait));
             }
             self.take_over(&mut row, now);
@@ -393,11 +393,14 @@ impl Gate {
     }
     /// How long to wait for whoever is at this row; none: nobody is. A row of this process's own is held by nobody, since
     /// whoever reads it has entered its phase.
-    fn is_held(&self, row: &Row, now: Timestamp) -> Option<Duration> {
-        let until = row.lease_until.filter(|_| row.owner != Some(self.owner))?;
-        let left = Duration::try_from(until.duration_since(now)).ok()?;
+    async fn is_held(&self, row: &Row, now: Timestamp) -> Option<Duration> {
+        let owner = row.owner.filter(|owner| *owner != self.owner)?;
+        let left = Duration::try_from(row.lease_until?.duration_since(now)).ok()?;
         // A lease that seems to last longer was written before the clock was set back.
-        (!left.is_zero() && left <= LEASE + SKEW).then_some(left.min(BUSY))
+        let stands = !left.is_zero() && left <= LEASE + SKEW;
+        // Where it cannot be asked, the lease tells.
+        let is_held = stands && !self.store.is_gone(owner).await.unwrap_or(false);
+        is_held.then_some(left.min(BUSY))
     }
     fn after(&self, wait: Duration) -> Timestamp {
         let now = self.store.now();

@@ -164,7 +164,7 @@ impl Membership {
         };
         let membership = Self {
             store: store.clone(),
-            process: store.new_id(),
+            process: store.new_owner(),
             about: serde_json::to_string(&about).expect("invariant: names and numbers can be written as JSON"),
             lease,
             grace,
