@@ -2,9 +2,18 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod shop;
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
 use sagamill_bus::Bus;
 use sagamill_eventstore::EventStore;
-use sagamill_saga::{Coordinator, Error, Outcome};
+use sagamill_saga::{Coordinator, Error, Outcome, prelude::*};
+use serde::{Deserialize, Serialize};
 use shop::{Running, World, by_bus, locally, order, participants, secs};
 
 #[tokio::test(start_paused = true)]
@@ -89,6 +98,39 @@ async fn a_key_starts_one_saga_and_another_input_is_refused() {
     assert!(matches!(other, Err(Error::KeyReused { .. })), "{other:?}");
     let unknown = orders.get("b").await;
     assert!(matches!(unknown, Err(Error::NotFound { .. })), "{unknown:?}");
+}
+
+/// Whoever holds up the thread holds up its leases: they are in doubt, and nothing is begun under them. They are prolonged
+/// all the same, and what was not begun is begun then.
+#[tokio::test]
+async fn what_was_not_begun_under_a_lease_in_doubt_is_begun_once_it_is_prolonged() {
+    const LEASE: Duration = Duration::from_millis(400);
+    /// Longer than a lease is trusted, shorter than it lasts.
+    const BLOCK: Duration = Duration::from_millis(290);
+    const SAGAS: u32 = 12;
+    let (store, done) = (EventStore::memory(), Arc::new(AtomicU32::new(0)));
+    let coordinator = Coordinator::new(&store).lease(LEASE).with_state(done.clone());
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Empty {}
+    async fn block(State(done): State<Arc<AtomicU32>>, _: Empty) -> Answer<()> {
+        // Not by tokio's clock, and not in its way.
+        std::thread::sleep(BLOCK);
+        done.fetch_add(1, Ordering::SeqCst);
+        Done(())
+    }
+    let blocking = Saga::<Empty>::define("blocking").step("block", local(block).no_undo()).build();
+    let sagas = coordinator.register(blocking).unwrap();
+    for n in 0..SAGAS {
+        sagas.start(n, Empty {}).await.unwrap();
+    }
+    // All of them are there to be begun at once.
+    let running = Running::coordinator(&coordinator);
+    for n in 0..SAGAS {
+        let outcome = sagas.get(n).await.unwrap().outcome().await.unwrap();
+        assert!(matches!(outcome, Outcome::Completed(_)), "{outcome:?}");
+    }
+    assert!(done.load(Ordering::SeqCst) >= SAGAS);
+    running.end().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,10 @@ use sagamill::{
     saga::core::{SagaEvent, Summary, SummaryState},
 };
 use shop_frame::{Db, Location, Row, on_database};
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinHandle,
+};
 
 /// Where the databases of a shop's services are.
 #[derive(Debug, Clone)]
@@ -197,13 +200,17 @@ async fn rows_on<D: Db, T: Row>(location: &Location, query: &'static str) -> Vec
 }
 
 /// For tests that are threads.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+});
+
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-        Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime")
-    });
     RUNTIME.block_on(future)
+}
+pub(crate) fn spawn<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    RUNTIME.spawn(future)
 }

@@ -2,13 +2,15 @@
 //! same databases, and must bring every saga to its end, with exactly the effects that the ends demand.
 //!
 //! `dev/` kills the shop in one process on SQLite; `landscape/` kills services and coordinators that are processes of their
-//! own, on PostgreSQL. `SAGAMILL_KILLS` says how many kills (default 40); `SAGAMILL_SEED` repeats a run's choices.
+//! own, on PostgreSQL. `SAGAMILL_KILLS` says how many kills (default 40), and for the landscape `SAGAMILL_RANDOM`,
+//! `SAGAMILL_PAUSES`, `SAGAMILL_RESTARTS` and `SAGAMILL_CUTS` how many of the other faults; `SAGAMILL_SEED` repeats a run's
+//! choices.
 
 #![expect(clippy::print_stdout, reason = "a long test says what it did")]
 
 mod books;
 mod dev;
-
+mod landscape;
 mod program;
 mod recovery;
 

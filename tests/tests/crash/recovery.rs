@@ -31,6 +31,14 @@ impl Recovery {
             self.took.push(at.saturating_duration_since(since));
         }
     }
+    /// Those that have not ended.
+    pub(crate) fn waiting(&self) -> &BTreeSet<String> {
+        &self.waiting
+    }
+    /// Whether all have ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.waiting.is_empty()
+    }
     /// How many were in flight at the faults, all together.
     pub(crate) fn caught(&self) -> usize {
         self.caught

@@ -28,6 +28,8 @@ use crate::{Error, chain, metric_definitions as metric, wire};
 
 /// Most local steps that run at the same time.
 const LOCAL_MAX: usize = 256;
+/// How long a saga waits whose shard's lease is in doubt.
+const DOUBT: Duration = Duration::from_millis(100);
 
 /// The part of a coordinator that does what its shards of one shape's sagas ask for.
 pub(crate) struct Worker {
@@ -149,7 +151,7 @@ impl Worker {
     pub(crate) fn look(self: &Arc<Self>, host: &Arc<Host>, stream: &Arc<str>, live: &Arc<Live>) {
         let shard = self.progress.shard_of(stream);
         if !self.progress.holds(shard) {
-            return;
+            return self.look_again(host, stream, shard);
         }
         if !self.is_of(live) {
             // Its event did not say so: another worker has it.
@@ -200,7 +202,7 @@ impl Worker {
     /// at again later.
     pub(crate) fn give_up(&self, host: &Host, stream: &Arc<str>, error: Option<&Error>) {
         let shard = self.progress.shard_of(stream);
-        if !self.progress.holds(shard) || !self.watches().is_watched(stream) {
+        if !self.watches().is_watched(stream) {
             return;
         }
         let now = host.store.now();
@@ -226,6 +228,19 @@ impl Worker {
         self.sooner.notify_one();
     }
 
+    /// Nothing is begun for a shard that is not held for certain. One whose lease is in doubt is prolonged soon, and then
+    /// looked at; of one that is another's nothing is watched.
+    fn look_again(&self, host: &Host, stream: &Arc<str>, shard: u16) {
+        let mut watches = self.watches();
+        if watches.is_watched(stream) {
+            let wants = Wants::Look {
+                at: later(host.store.now(), DOUBT),
+                far_since: None,
+            };
+            watches.set(&self.progress, stream, shard, None, wants);
+            self.sooner.notify_one();
+        }
+    }
     fn let_go(&self, stream: &Arc<str>, shard: u16) {
         self.watches().set(&self.progress, stream, shard, None, Wants::Nothing);
     }
@@ -255,9 +270,9 @@ impl Worker {
                 .acquire()
                 .await
                 .expect("invariant: the semaphore is never closed");
-            // Whoever has the shard now does it.
             if !worker.progress.holds(shard) {
-                return;
+                drop(begun);
+                return worker.look_again(&to, &stream, shard);
             }
             let reported = worker.report(&live, &work).await;
             drop(permit);
