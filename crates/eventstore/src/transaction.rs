@@ -22,6 +22,8 @@ type Manager<D> = <<D as Database>::Sqlx as sqlx::Database>::TransactionManager;
 pub struct Transaction<D: Database> {
     /// None once it is on its way back.
     lent: Option<Lent<D>>,
+    /// Its begin has been answered.
+    has_begun: bool,
     is_open: bool,
     /// How often the connection was given out since the store's own last statement: whether what a caller executed failed,
     /// and the transaction with it, or took back what was done before, is not known here.
@@ -82,7 +84,8 @@ impl<D: Database> std::fmt::Debug for Transaction<D> {
 
 impl<D: Database> EventStore<D> {
     /// Begins a transaction for the caller's own tables and [`stage_in`](Self::stage_in), in fair turn with all other
-    /// writers of this process; its commit rings the bell. The pool's own `begin` works too, but has no place in the queue.
+    /// writers of this process; its commit rings the bell. The pool's own `begin` works too, but has no place in the queue,
+    /// and on PostgreSQL must not be given up on its way: sqlx then hands its open transaction to the connection's next user.
     /// Do not append to this store while it is open: on SQLite that waits for it to end.
     ///
     /// On SQLite all of a store's transactions are on one connection, which it makes as its pool does and keeps.
@@ -96,6 +99,7 @@ impl<D: Database> EventStore<D> {
             let (lent, turn) = self.lend().await.map_err(|error| D::error(error, false))?;
             let mut tx = Transaction {
                 lent: Some(lent),
+                has_begun: false,
                 // Given up on its way, it may have begun.
                 is_open: true,
                 given_out: 0,
@@ -107,6 +111,7 @@ impl<D: Database> EventStore<D> {
             let begin = AssertSqlSafe(D::BEGIN).into_sql_str();
             match Manager::<D>::begin(&mut tx, Some(begin)).await {
                 Ok(()) => {
+                    tx.has_begun = true;
                     tx.given_out = 0;
                     return Ok(tx);
                 }
@@ -192,6 +197,11 @@ impl<D: Database> Transaction<D> {
 impl<D: Database> Drop for Transaction<D> {
     fn drop(&mut self) {
         let Some(mut lent) = self.lent.take() else { return };
+        if let (false, Lent::Pooled(connection)) = (self.has_begun, &mut lent) {
+            // Given up on its way to the server, the begin is done there all the same, and sqlx does not count it: its next
+            // user would write into a transaction that nobody ends.
+            return connection.close_on_drop();
+        }
         if self.is_open {
             // The rollback is what the connection does next, whoever it is given to.
             Manager::<D>::start_rollback(lent.connection());

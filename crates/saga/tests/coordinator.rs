@@ -118,7 +118,9 @@ async fn what_was_not_begun_under_a_lease_in_doubt_is_begun_once_it_is_prolonged
         done.fetch_add(1, Ordering::SeqCst);
         Done(())
     }
-    let blocking = Saga::<Empty>::define("blocking").step("block", local(block).no_undo()).build();
+    let blocking = Saga::<Empty>::define("blocking")
+        .step("block", local(block).no_undo())
+        .build();
     let sagas = coordinator.register(blocking).unwrap();
     for n in 0..SAGAS {
         sagas.start(n, Empty {}).await.unwrap();

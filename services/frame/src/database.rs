@@ -137,8 +137,7 @@ pub async fn open<D: Db>(location: &Location, script: &Script) -> Result<Pool<D>
 /// # Errors
 /// What the database says.
 pub async fn begin<D: Db>(pool: &Pool<D>) -> Result<Transaction<'static, D>, sqlx::Error> {
-    pool.begin_with(AssertSqlSafe(<D as eventstore::Database>::BEGIN).into_sql_str())
-        .await
+    begin_with(pool, <D as eventstore::Database>::BEGIN).await
 }
 
 /// Begins a transaction that sees the database as it is at one moment.
@@ -146,5 +145,15 @@ pub async fn begin<D: Db>(pool: &Pool<D>) -> Result<Transaction<'static, D>, sql
 /// # Errors
 /// What the database says.
 pub async fn snapshot<D: Db>(pool: &Pool<D>) -> Result<Transaction<'static, D>, sqlx::Error> {
-    pool.begin_with(AssertSqlSafe(D::SNAPSHOT).into_sql_str()).await
+    begin_with(pool, D::SNAPSHOT).await
+}
+
+/// Given up on its way to the server, a begin is done there all the same, and sqlx does not count it: the connection's next
+/// user would write into a transaction that nobody ends. So it goes on in a task of its own, whoever waits for it.
+async fn begin_with<D: Db>(pool: &Pool<D>, statement: &'static str) -> Result<Transaction<'static, D>, sqlx::Error> {
+    let pool = pool.clone();
+    let begin = async move { pool.begin_with(AssertSqlSafe(statement).into_sql_str()).await };
+    tokio::spawn(begin)
+        .await
+        .map_err(|failed| sqlx::Error::Io(failed.into()))?
 }

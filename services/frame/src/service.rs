@@ -14,6 +14,8 @@ use crate::Location;
 
 /// What each service is told.
 #[derive(Debug, Clone, Args)]
+// Beside a service's own, which would have the same name.
+#[group(id = "service")]
 pub struct Options {
     /// Its database: `sqlite:FILE`, made where it is missing, or `postgres://user@host:port/database`.
     #[arg(long, value_name = "URL", env = "SAGAMILL_DATABASE")]

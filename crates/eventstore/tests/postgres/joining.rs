@@ -1,8 +1,10 @@
 //! Joins whose conflicts come at COMMIT, and transactions that have failed.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use sagamill_eventstore::{Error, EventStore, Expected, NewEvent, Transaction, Version};
-use sqlx::{Executor, Postgres};
+use sqlx::{Connection, Executor, PgConnection, Postgres};
 
 use super::{append, check_dense, everything, execute, log, noted, number};
 
@@ -206,4 +208,45 @@ async fn joins_and_row_locks_in_any_order_do_not_deadlock() {
         (events.len(), number(&store, "SELECT sum(n) FROM account").await),
         (180, 80)
     );
+}
+
+/// Whoever stops waiting for a transaction leaves none behind: what is executed on a connection of the pool afterwards is
+/// there at once, for everybody.
+#[tokio::test]
+async fn a_begin_that_is_given_up_leaves_no_transaction_open() {
+    let Some((store, database)) = log().await else { return };
+    sqlx::query("CREATE TABLE written (n int NOT NULL)")
+        .execute(store.pool())
+        .await
+        .unwrap();
+    let (mut given_up, mut seen) = (0, PgConnection::connect(&database.url()).await.unwrap());
+    for n in 0..300 {
+        // From before it is sent to after it is answered.
+        let mut begin = Box::pin(store.begin());
+        let polls = n % 6;
+        for _ in 0..polls {
+            if let std::task::Poll::Ready(begun) = futures_util::poll!(&mut begin) {
+                drop(begun.unwrap());
+                break;
+            }
+            tokio::time::sleep(Duration::from_micros(50 * n)).await;
+            given_up += 1;
+        }
+        drop(begin);
+        sqlx::query("INSERT INTO written VALUES ($1)")
+            .bind(i32::try_from(n).unwrap())
+            .execute(store.pool())
+            .await
+            .unwrap();
+        let there: i64 = sqlx::query_scalar("SELECT count(*) FROM written")
+            .fetch_one(&mut seen)
+            .await
+            .unwrap();
+        assert_eq!(
+            there,
+            i64::try_from(n).unwrap() + 1,
+            "a write was acknowledged and is not there"
+        );
+    }
+    assert!(given_up > 0);
 }

@@ -13,6 +13,8 @@ use crate::books::{block_on, spawn};
 const PAUSE: Duration = Duration::from_millis(50);
 /// The pause before an order is posted again that got no answer, or none that is final.
 const AGAIN: Duration = Duration::from_millis(100);
+/// So many sagas in flight are enough: more would only tell how fast the machine is.
+const ENOUGH: usize = 40;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -48,15 +50,22 @@ async fn order(shop: SocketAddr, seed: u64, stop: CancellationToken) {
         while let Some(posted) = open.try_join_next() {
             posted.expect("nobody is refused");
         }
-        // While the shop is away, no more than a few wait for it.
-        if open.len() < 32 {
-            let url = format!("http://{shop}/orders");
+        let url = format!("http://{shop}/orders");
+        if open.len() + in_flight(&client, &url).await < ENOUGH {
             open.spawn(post(client.clone(), url, draw(&mut dice)));
         }
     }
     while let Some(posted) = open.join_next().await {
         posted.expect("nobody is refused");
     }
+}
+
+/// None, as far as is known, where the shop does not answer: those that are posted meanwhile are few.
+async fn in_flight(client: &reqwest::Client, url: &str) -> usize {
+    let pending = client.get(format!("{url}?status=pending&limit={ENOUGH}")).send();
+    let Ok(answer) = pending.await else { return 0 };
+    let orders: Value = answer.json().await.unwrap_or_default();
+    orders["orders"].as_array().map_or(0, Vec::len)
 }
 
 /// Every fourth order fails by design: no stock, declined, or the carrier is down.

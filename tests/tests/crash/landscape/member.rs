@@ -10,10 +10,12 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::program::program;
+use crate::{books::block_on, program::program};
 
 /// How long a process may take to end in order. It is long: a drain waits for what is at work.
 const END: Duration = Duration::from_secs(60);
+/// How long it may take until it is ready for the first time.
+const READY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -78,6 +80,26 @@ impl Member {
             command.env("SAGAMILL_KILL", kill);
         }
         self.life = Some(command.spawn().expect("the program starts"));
+    }
+    /// Waits until it says that it is ready.
+    pub(super) fn get_ready(&mut self) {
+        let end = Instant::now() + READY;
+        while block_on(self.get("readyz")).is_none() {
+            self.check_alive();
+            assert!(
+                Instant::now() < end,
+                "it is not ready within {READY:?}; see {}",
+                self.log.display()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    /// One of its pages, if it answers in time.
+    pub(super) async fn get(&self, page: &str) -> Option<String> {
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(1)).no_proxy();
+        let url = format!("http://{}/{page}", self.address());
+        let answer = client.build().ok()?.get(url).send().await.ok()?;
+        answer.error_for_status().ok()?.text().await.ok()
     }
     fn life(&mut self) -> &mut Child {
         self.life.as_mut().expect("invariant: it was started")

@@ -1,6 +1,6 @@
 //! What the processes count: writes that came too late, and were refused.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt};
 
 use super::member::Member;
 use crate::books::block_on;
@@ -24,7 +24,9 @@ impl Counters {
     /// Adds what a process has counted since it was last asked.
     pub(super) fn bank(&mut self, member: &Member) {
         // One that answers no more has taken its counts with it.
-        let Some(text) = block_on(scrape(member)) else { return };
+        let Some(text) = block_on(member.get("metrics")) else {
+            return;
+        };
         for (name, meaning) in COUNTED {
             let count: f64 = text.lines().filter_map(|line| value(line, name)).sum();
             let last = self.last.insert((member.port, meaning), count).unwrap_or_default();
@@ -44,16 +46,6 @@ impl fmt::Display for Counters {
             .collect();
         f.write_str(&counts.join(", "))
     }
-}
-
-async fn scrape(member: &Member) -> Option<String> {
-    let client = reqwest::Client::builder()
-        .timeout(Duration::from_secs(1))
-        .no_proxy()
-        .build()
-        .ok()?;
-    let url = format!("http://{}/metrics", member.address());
-    client.get(url).send().await.ok()?.text().await.ok()
 }
 
 /// The value of a line of this counter, whatever its labels are.

@@ -104,6 +104,9 @@ impl Shop {
         for member in &mut members {
             member.start(None);
         }
+        for member in &mut members {
+            member.get_ready();
+        }
         let shop = members.iter().find(|member| member.role == Role::Order);
         let load = Load::start(shop.expect("invariant: there is one").address(), dice.random());
         let watch = Watch::of(&place);
