@@ -54,33 +54,52 @@ impl Watch {
             );
             assert!(
                 Instant::now() < end,
-                "still in flight {END:?} after {when}: {first:?}; see {}",
-                logs.display()
+                "still in flight {END:?} after {when}: {first:?}; see {}\n{}",
+                logs.display(),
+                self.story(&first)
             );
             std::thread::sleep(LOOK);
             let left = self.in_flight();
             first.retain(|saga| left.contains(saga));
         }
     }
+    /// What the log says of the first of these, and of those who have to do with it.
+    fn story(&self, orders: &BTreeSet<String>) -> String {
+        const EVENTS: &str = "select concat_ws(' ', pos, version, type, recorded_at, convert_from(payload, 'UTF8'))
+            from es.event where stream_id = 'saga-place-order/' || $1 order by pos";
+        const SUBSCRIPTIONS: &str = "select concat_ws(' ', name, min(pos), max(pos), count(distinct owner), min(fence), max(fence),
+            min(lease_until) - clock_timestamp(), (select max(pos) from es.event)) from es.checkpoint where $1 <> '' group by name";
+        let first = orders.first().map(String::as_str).unwrap_or_default();
+        block_on(async {
+            let mut story = Vec::new();
+            for query in [EVENTS, SUBSCRIPTIONS] {
+                match self.lines(query, first).await {
+                    Ok(lines) => story.extend(lines),
+                    Err(error) => story.push(error.to_string()),
+                }
+            }
+            story.join("\n")
+        })
+    }
+    async fn lines(&self, query: &'static str, about: &str) -> sqlx::Result<Vec<String>> {
+        let mut connection = PgConnection::connect(&self.url).await?;
+        let lines = sqlx::query_scalar(query).bind(about).fetch_all(&mut connection).await?;
+        connection.close().await?;
+        Ok(lines)
+    }
     fn in_flight(&self) -> BTreeSet<String> {
         self.orders("pending")
     }
     fn orders(&self, status: &str) -> BTreeSet<String> {
+        const ORDERS: &str = "select 'order-' || number from orders where status = $1";
         block_on(async {
             loop {
                 // The server may be about to come back, or to cut all connections.
-                match self.ask(status).await {
-                    Ok(orders) => return orders,
+                match self.lines(ORDERS, status).await {
+                    Ok(orders) => return orders.into_iter().collect(),
                     Err(_) => tokio::time::sleep(LOOK).await,
                 }
             }
         })
-    }
-    async fn ask(&self, status: &str) -> sqlx::Result<BTreeSet<String>> {
-        let mut connection = PgConnection::connect(&self.url).await?;
-        let all = "select 'order-' || number from orders where status = $1";
-        let orders: Vec<String> = sqlx::query_scalar(all).bind(status).fetch_all(&mut connection).await?;
-        connection.close().await?;
-        Ok(orders.into_iter().collect())
     }
 }
