@@ -1,5 +1,7 @@
 //! Appends: single events from many callers, and a thousand events a call from one.
 
+use std::time::Duration;
+
 use sagamill::eventstore::{Append, EventStore, Expected};
 
 use crate::{
@@ -10,7 +12,8 @@ use crate::{
     raw::{self, GroupCommit, Row},
 };
 
-const THOUSAND: u32 = 1_000;
+/// Events of a call that has many.
+pub(crate) const THOUSAND: u32 = 1_000;
 
 /// So many callers, each appending single events to a stream of its own.
 pub(crate) async fn single(setting: &Setting, callers: usize) -> anyhow::Result<Pair> {
@@ -36,30 +39,38 @@ async fn store(setting: &Setting, callers: usize, events_per_call: u32) -> anyho
     let folder = setting.fresh()?;
     let path = database(folder.path());
     let store = EventStore::connect(&format!("sqlite:{}", path.display())).await?;
-    let sample = {
-        let store = store.clone();
-        closed_loop(setting.round, callers, events_per_call, move |caller, number| {
-            let store = store.clone();
-            async move {
-                let events = (0..events_per_call)
-                    .map(|_| new_event(number))
-                    .collect::<anyhow::Result<Vec<_>>>()?;
-                let stream = format!("bench-{caller}").into();
-                store
-                    .commit(Append {
-                        stream,
-                        expected: Expected::Any,
-                        events,
-                    })
-                    .await?;
-                Ok(())
-            }
-        })
-        .await?
-    };
+    let sample = load(&store, setting.round, callers, events_per_call).await?;
     let events = store.head().await?.position.0;
     store.close().await;
     bytes_per_event(sample, &path, events)
+}
+
+/// Callers with one append under way each, a stream of its own for each of them.
+pub(crate) async fn load(
+    store: &EventStore,
+    round: Duration,
+    callers: usize,
+    events_per_call: u32,
+) -> anyhow::Result<Sample> {
+    let store = store.clone();
+    closed_loop(round, callers, events_per_call, move |caller, number| {
+        let store = store.clone();
+        async move {
+            let events = (0..events_per_call)
+                .map(|_| new_event(number))
+                .collect::<anyhow::Result<Vec<_>>>()?;
+            let stream = format!("bench-{caller}").into();
+            store
+                .commit(Append {
+                    stream,
+                    expected: Expected::Any,
+                    events,
+                })
+                .await?;
+            Ok(())
+        }
+    })
+    .await
 }
 
 /// Adds how big the file is, once what was in its write-ahead log is in it.

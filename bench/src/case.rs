@@ -2,19 +2,41 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
+use anyhow::Context as _;
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use sqlx::Sqlite;
 
 use crate::{
     append,
     measure::{Pair, Side},
-    memory_bus, replay, saga, staged,
+    memory_bus,
+    postgres::{self, server::Server},
+    replay, saga, staged,
 };
 
+/// What the cases run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Store {
+    Sqlite,
+    Postgres,
+}
+
+impl Store {
+    /// Its cases, in the order in which they run.
+    pub(crate) fn cases(self) -> &'static [Case] {
+        match self {
+            Self::Sqlite => CASES,
+            Self::Postgres => postgres::case::CASES,
+        }
+    }
+}
+
 /// What a case is run with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Setting {
     /// Where databases are made.
     pub(crate) folder: PathBuf,
@@ -24,12 +46,34 @@ pub(crate) struct Setting {
     pub(crate) rounds: usize,
     /// The only side that is run; none: both.
     pub(crate) side: Option<Side>,
+    /// Events of a log that is replayed.
+    pub(crate) events: usize,
+    /// Events of the two logs whose appends are held against each other.
+    pub(crate) small: usize,
+    pub(crate) large: usize,
+    /// None: the cases run on files.
+    pub(crate) server: Option<Server>,
+    /// Whether round trips to the server are counted on the way, which costs time.
+    pub(crate) is_watched: bool,
+    /// What had been taken of the processors when a round's preparations were done; zero where nobody says.
+    pub(crate) begun: Arc<Mutex<Duration>>,
 }
 
 impl Setting {
     /// An empty folder for one round.
     pub(crate) fn fresh(&self) -> anyhow::Result<tempfile::TempDir> {
         Ok(tempfile::tempdir_in(&self.folder)?)
+    }
+    /// The server, where the cases run on one.
+    pub(crate) fn server(&self) -> anyhow::Result<&Server> {
+        self.server.as_ref().context("this case runs on a server")
+    }
+    /// The same for a round in which round trips are counted.
+    pub(crate) fn watched(&self) -> Self {
+        Self {
+            is_watched: true,
+            ..self.clone()
+        }
     }
 }
 
@@ -41,7 +85,7 @@ pub(crate) struct Case {
     pub(crate) unit: &'static str,
     /// What `ours` is held against.
     pub(crate) baseline: &'static str,
-    run: fn(&Setting) -> LocalBoxFuture<'_, anyhow::Result<Pair>>,
+    pub(crate) run: fn(&Setting) -> LocalBoxFuture<'_, anyhow::Result<Pair>>,
 }
 
 impl Case {
@@ -61,7 +105,7 @@ const ANSWERED: &str = "the participants' transactions alone: barrier row, effec
 const CHANNEL: &str = "a bare bounded tokio channel";
 
 /// All cases, in the order in which they run.
-pub(crate) const CASES: &[Case] = &[
+const CASES: &[Case] = &[
     Case {
         name: "append-1",
         unit: "events/s",
@@ -96,7 +140,7 @@ pub(crate) const CASES: &[Case] = &[
         name: "staged-32",
         unit: "effects/s",
         baseline: EFFECT,
-        run: |s| staged::run(s, 32).boxed_local(),
+        run: |s| staged::run::<Sqlite>(s, 32).boxed_local(),
     },
     Case {
         name: "replay-raw",
@@ -114,13 +158,13 @@ pub(crate) const CASES: &[Case] = &[
         name: "saga-local-idempotent",
         unit: "sagas/s",
         baseline: OWN_COMMIT,
-        run: |s| saga::local::idempotent(s).boxed_local(),
+        run: |s| saga::local::idempotent::<Sqlite>(s).boxed_local(),
     },
     Case {
         name: "saga-local-transactional",
         unit: "sagas/s",
         baseline: BARRED,
-        run: |s| saga::local::transactional(s).boxed_local(),
+        run: |s| saga::local::transactional::<Sqlite>(s).boxed_local(),
     },
     Case {
         name: "saga-bus",

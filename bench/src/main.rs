@@ -11,19 +11,21 @@ mod machine;
 mod measure;
 mod memory_bus;
 mod order;
+mod postgres;
 mod raw;
 mod replay;
 mod report;
 mod saga;
 mod staged;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use clap::Parser;
 
 use crate::{
-    case::{Case, Setting},
+    case::{Case, Setting, Store},
+    postgres::{server::Server, worker},
     report::Output,
 };
 
@@ -33,8 +35,8 @@ struct Args {
     /// One case, or the first part of its name; all where it is left out
     name: Option<String>,
     /// The store that the cases run on
-    #[arg(long, default_value = "sqlite")]
-    store: String,
+    #[arg(long, value_enum, default_value_t = Store::Sqlite)]
+    store: Store,
     /// How long one round of a case runs
     #[arg(long, default_value_t = 1.5)]
     seconds: f64,
@@ -48,6 +50,15 @@ struct Args {
     /// real disk where that is on one
     #[arg(long)]
     data: Option<PathBuf>,
+    /// Events of the log that is replayed
+    #[arg(long, default_value_t = 200_000)]
+    events: usize,
+    /// Events of the log that a larger one is held against
+    #[arg(long, default_value_t = 1_000_000)]
+    small: usize,
+    /// Events of the larger log
+    #[arg(long, default_value_t = 4_000_000)]
+    large: usize,
     /// Runs one side alone, for a profiler
     #[arg(long, hide = true)]
     side: Option<measure::Side>,
@@ -59,14 +70,14 @@ struct Args {
 }
 
 fn main() -> anyhow::Result<()> {
+    if worker::run()? {
+        return Ok(());
+    }
     let args = Args::parse();
     if let Some(way) = args.pass {
         return memory_bus::pass(way, args.messages);
     }
-    if args.store != "sqlite" {
-        bail!("there is no store `{}` yet: --store sqlite", args.store);
-    }
-    let cases = chosen(args.name.as_deref())?;
+    let cases = chosen(args.store, args.name.as_deref())?;
     let beside = std::env::current_exe().context("cannot tell where this program is")?;
     let parent = args
         .data
@@ -75,13 +86,24 @@ fn main() -> anyhow::Result<()> {
         .context("this program has no folder")?;
     let folder = tempfile::Builder::new().prefix("sagamill-bench-").tempdir_in(parent)?;
     machine::describe(folder.path())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let server = match args.store {
+        Store::Sqlite => None,
+        Store::Postgres => Some(runtime.block_on(Server::start())?),
+    };
     let setting = Setting {
         folder: folder.path().to_owned(),
         round: Duration::try_from_secs_f64(args.seconds)?,
         rounds: args.rounds.max(1),
         side: args.side,
+        // It is filled by thousands.
+        events: args.events.next_multiple_of(1_000),
+        small: args.small,
+        large: args.large,
+        server,
+        is_watched: false,
+        begun: Arc::default(),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut report = report::Report::new(args.output);
     for case in cases {
         let line = runtime
@@ -92,15 +114,19 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn chosen(name: Option<&str>) -> anyhow::Result<Vec<&'static Case>> {
+fn chosen(store: Store, name: Option<&str>) -> anyhow::Result<Vec<&'static Case>> {
     let name = name.unwrap_or_default();
-    let exact: Vec<_> = case::CASES.iter().filter(|case| case.name == name).collect();
+    let exact: Vec<_> = store.cases().iter().filter(|case| case.name == name).collect();
     if !exact.is_empty() {
         return Ok(exact);
     }
-    let cases: Vec<_> = case::CASES.iter().filter(|case| case.name.starts_with(name)).collect();
+    let cases: Vec<_> = store
+        .cases()
+        .iter()
+        .filter(|case| case.name.starts_with(name))
+        .collect();
     if cases.is_empty() {
-        let names: Vec<_> = case::CASES.iter().map(|case| case.name).collect();
+        let names: Vec<_> = store.cases().iter().map(|case| case.name).collect();
         bail!("no case `{name}`; there are {}", names.join(", "));
     }
     Ok(cases)

@@ -1,10 +1,13 @@
 //! Rounds, interleaved, and what is kept of them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::PoisonError, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::case::Setting;
+use crate::{
+    case::Setting,
+    postgres::{processor, server::Server},
+};
 
 /// One round of one side.
 #[derive(Debug, Clone, Default)]
@@ -13,7 +16,8 @@ pub(crate) struct Sample {
     pub(crate) rate: f64,
     /// Units in all, those included that were not timed.
     units: usize,
-    /// What one unit took of the processors, of all threads of this process and of the kernel for them.
+    /// What one unit took of the processors, of all threads and of the kernel for them: of this process, of those that it has
+    /// started, and of the server.
     pub(crate) cpu: Duration,
     /// How long single calls took, sorted; empty where there are none to speak of.
     pub(crate) latencies: Vec<Duration>,
@@ -74,10 +78,10 @@ pub(crate) async fn side_by_side(
     let (mut mine, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..setting.rounds {
         if setting.side != Some(Side::Baseline) {
-            mine.push(round(&ours).await?);
+            mine.push(round(setting, &ours).await?);
         }
         if setting.side != Some(Side::Ours) {
-            theirs.push(round(&baseline).await?);
+            theirs.push(round(setting, &baseline).await?);
         }
     }
     Ok(Pair {
@@ -86,20 +90,29 @@ pub(crate) async fn side_by_side(
     })
 }
 
-/// One round, and what it took of the processors, its preparations included.
-async fn round(side: &impl AsyncFn() -> anyhow::Result<Sample>) -> anyhow::Result<Sample> {
-    let before = processor_time();
+/// One round, and what it took of the processors: its preparations included, unless it says when they are done.
+async fn round(setting: &Setting, side: &impl AsyncFn() -> anyhow::Result<Sample>) -> anyhow::Result<Sample> {
+    begin(setting);
     let sample = side().await?;
-    let cpu = processor_time().saturating_sub(before);
+    let before = *setting.begun.lock().unwrap_or_else(PoisonError::into_inner);
+    let cpu = processor_time(setting).saturating_sub(before);
     Ok(Sample {
         cpu: Duration::from_secs_f64(cpu.as_secs_f64() / sample.units.max(1) as f64),
         ..sample
     })
 }
 
-fn processor_time() -> Duration {
+/// What is taken of the processors counts from here on.
+pub(crate) fn begin(setting: &Setting) {
+    *setting.begun.lock().unwrap_or_else(PoisonError::into_inner) = processor_time(setting);
+}
+
+/// Of this process, of those that it has started and that have ended, and of the server.
+fn processor_time(setting: &Setting) -> Duration {
     // It never is before the process began.
-    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+    let own = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
+    let server = setting.server.as_ref().map(Server::processor_time);
+    own + processor::of_ended_children() + server.unwrap_or_default()
 }
 
 /// The round of median rate, with the median of what a unit took of the processors. Empty where no round was run.

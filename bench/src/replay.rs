@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use rusqlite::{Connection, Row, types::ValueRef};
 use sagamill::{
     bus::codec,
-    eventstore::{Append, EventStore, Expected, NewEvent},
+    eventstore::{Append, EventStore, Expected, NewEvent, Recorded},
 };
 
 use crate::{
@@ -17,7 +17,6 @@ use crate::{
     raw,
 };
 
-const EVENTS: usize = 200_000;
 const PAGE: usize = 5_000;
 
 /// All columns that an event has in the store, and where two of them stand among them.
@@ -30,11 +29,12 @@ const PAYLOAD: usize = 11;
 /// Every field of every event, the payload as bytes.
 pub(crate) async fn raw(setting: &Setting) -> anyhow::Result<Pair> {
     let log = Log::fill(setting).await?;
-    let pass = async || log.read(|event| Ok(event.event.len() as u64)).await;
+    let events = setting.events;
+    let pass = async || read_all(&log.store, events, |event| Ok(event.event.len() as u64)).await;
     side_by_side(
         setting,
         async || passes(setting.round, pass).await,
-        async || passes(setting.round, async || scan(&log.connection, touch)).await,
+        async || passes(setting.round, async || scan(&log.connection, events, touch)).await,
     )
     .await
 }
@@ -42,14 +42,11 @@ pub(crate) async fn raw(setting: &Setting) -> anyhow::Result<Pair> {
 /// Every payload decoded into its type.
 pub(crate) async fn decoded(setting: &Setting) -> anyhow::Result<Pair> {
     let log = Log::fill(setting).await?;
-    let decode = |event: &sagamill::eventstore::Recorded| -> anyhow::Result<u64> {
-        let typed = codec::decode::<OrderEvent>(&event.name, &event.event).context("an event of another type")??;
-        Ok(typed.cents())
-    };
+    let events = setting.events;
     side_by_side(
         setting,
-        async || passes(setting.round, async || log.read(decode).await).await,
-        async || passes(setting.round, async || scan(&log.connection, touch_decoded)).await,
+        async || passes(setting.round, async || read_all(&log.store, events, decode).await).await,
+        async || passes(setting.round, async || scan(&log.connection, events, touch_decoded)).await,
     )
     .await
 }
@@ -66,45 +63,58 @@ impl Log {
         let folder = setting.fresh()?;
         let path = database(folder.path());
         let store = EventStore::connect(&format!("sqlite:{}", path.display())).await?;
-        for call in 0..EVENTS / 1_000 {
-            let events = (0..1_000).map(new_event).collect::<anyhow::Result<Vec<NewEvent>>>()?;
-            let stream = format!("bench-{}", call % 100).into();
-            store
-                .commit(Append {
-                    stream,
-                    expected: Expected::Any,
-                    events,
-                })
-                .await?;
-        }
+        fill(&store, setting.events).await?;
         Ok(Self {
             store,
             connection: reader(&path)?,
             _folder: folder,
         })
     }
+}
 
-    /// Reads the whole log through the store.
-    async fn read(
-        &self,
-        touch: impl Fn(&sagamill::eventstore::Recorded) -> anyhow::Result<u64>,
-    ) -> anyhow::Result<usize> {
-        let mut reading = self.store.read_all().page(PAGE);
-        let (mut events, mut sum) = (0, 0_u64);
-        while let Some(event) = reading.next().await {
-            let event = event?;
-            events += 1;
-            ensure!(
-                event.position.0 == i64::try_from(events)?,
-                "position {} is not dense",
-                event.position
-            );
-            sum = sum.wrapping_add(touch(&event)?);
-        }
-        black_box(sum);
-        ensure!(events == EVENTS, "read {events} events of {EVENTS}");
-        Ok(events)
+/// Stores so many events, in thousands.
+pub(crate) async fn fill(store: &EventStore, events: usize) -> anyhow::Result<()> {
+    for call in 0..events / 1_000 {
+        let events = (0..1_000).map(new_event).collect::<anyhow::Result<Vec<NewEvent>>>()?;
+        let stream = format!("bench-{}", call % 100).into();
+        store
+            .commit(Append {
+                stream,
+                expected: Expected::Any,
+                events,
+            })
+            .await?;
     }
+    Ok(())
+}
+
+/// Reads the whole log through the store.
+pub(crate) async fn read_all(
+    store: &EventStore,
+    demanded: usize,
+    touch: impl Fn(&Recorded) -> anyhow::Result<u64>,
+) -> anyhow::Result<usize> {
+    let mut reading = store.read_all().page(PAGE);
+    let (mut events, mut sum) = (0, 0_u64);
+    while let Some(event) = reading.next().await {
+        let event = event?;
+        events += 1;
+        ensure!(
+            event.position.0 == i64::try_from(events)?,
+            "position {} is not dense",
+            event.position
+        );
+        sum = sum.wrapping_add(touch(&event)?);
+    }
+    black_box(sum);
+    ensure!(events == demanded, "read {events} events of {demanded}");
+    Ok(events)
+}
+
+/// An event's payload as its type; a value of it that a reader has to look at.
+pub(crate) fn decode(event: &Recorded) -> anyhow::Result<u64> {
+    let typed = codec::decode::<OrderEvent>(&event.name, &event.event).context("an event of another type")??;
+    Ok(typed.cents())
 }
 
 fn reader(path: &Path) -> anyhow::Result<Connection> {
@@ -114,7 +124,7 @@ fn reader(path: &Path) -> anyhow::Result<Connection> {
 }
 
 /// Steps over the whole table.
-fn scan(connection: &Connection, touch: fn(&Row<'_>) -> anyhow::Result<u64>) -> anyhow::Result<usize> {
+fn scan(connection: &Connection, demanded: usize, touch: fn(&Row<'_>) -> anyhow::Result<u64>) -> anyhow::Result<usize> {
     let mut statement = connection.prepare_cached(SCAN)?;
     let mut rows = statement.query([])?;
     let (mut events, mut sum) = (0, 0_u64);
@@ -123,7 +133,7 @@ fn scan(connection: &Connection, touch: fn(&Row<'_>) -> anyhow::Result<u64>) -> 
         sum = sum.wrapping_add(touch(row)?);
     }
     black_box(sum);
-    ensure!(events == EVENTS, "scanned {events} rows of {EVENTS}");
+    ensure!(events == demanded, "scanned {events} rows of {demanded}");
     Ok(events)
 }
 

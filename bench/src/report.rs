@@ -59,7 +59,10 @@ impl Report {
         let (ours, baseline) = (microseconds(&pair.ours), microseconds(&pair.baseline));
         println!("    processor time {ours:.2} µs a unit, baseline {baseline:.2} µs");
         for (name, value) in &pair.ours.more {
-            println!("    {name} {}", rounded(*value));
+            match pair.baseline.more.get(name) {
+                Some(theirs) => println!("    {name} {}, baseline {}", rounded(*value), rounded(*theirs)),
+                None => println!("    {name} {}", rounded(*value)),
+            }
         }
     }
 }
@@ -81,6 +84,9 @@ fn object(case: &Case, pair: &Pair) -> Value {
     put("baseline_cpu_us", json!(rounded(microseconds(&pair.baseline))));
     for (name, value) in &pair.ours.more {
         put(name, json!(rounded(*value)));
+    }
+    for (name, value) in &pair.baseline.more {
+        put(&format!("baseline_{name}"), json!(rounded(*value)));
     }
     Value::Object(line)
 }

@@ -3,64 +3,67 @@
 use std::time::Instant;
 
 use anyhow::ensure;
-use sagamill::eventstore::EventStore;
-use sqlx::Sqlite;
 
 use crate::{
     case::Setting,
-    effect::Effects,
+    effect::{Effects, Engine},
     load::closed_loop,
     measure::{Pair, Sample, side_by_side},
     order::new_event,
 };
 
 /// So many callers, each in a transaction of its own; the time until the events have their positions is included.
-pub(crate) async fn run(setting: &Setting, callers: usize) -> anyhow::Result<Pair> {
+pub(crate) async fn run<D: Engine>(setting: &Setting, callers: u32) -> anyhow::Result<Pair> {
     side_by_side(
         setting,
-        async || round(setting, callers, true).await,
-        async || round(setting, callers, false).await,
+        async || staged::<D>(setting, callers).await,
+        async || bare::<D>(setting, callers).await,
     )
     .await
 }
 
-async fn round(setting: &Setting, callers: usize, staged: bool) -> anyhow::Result<Sample> {
-    let folder = setting.fresh()?;
-    let effects = Effects::open(folder.path()).await?;
-    let store = effects.store().clone();
+async fn staged<D: Engine>(setting: &Setting, callers: u32) -> anyhow::Result<Sample> {
+    let home = D::home(setting).await?;
+    let effects = D::open(&home, callers).await?;
     let op = {
         let effects = effects.clone();
         move |caller, number| {
             let effects = effects.clone();
-            async move { effect(&effects, staged.then_some((caller, number))).await }
+            async move { effect(&effects, caller, number).await }
         }
     };
-    let sample = closed_loop(setting.round, callers, 1, op).await?;
+    let sample = closed_loop(setting.round, callers as usize, 1, op).await?;
     let ended = Instant::now();
-    let done = effects.count().await?;
-    if staged {
-        sequenced(&store, done).await?;
-    }
+    let done = D::count(&effects).await?;
+    // Every committed effect has its event.
+    let head = effects.store().head().await?.position.0;
+    ensure!(head == done, "{done} effects, but {head} events");
     let late = ended.elapsed().as_secs_f64();
     effects.close().await;
+    D::leave(home).await?;
     Ok(sample.with("sequenced_late_ms", late * 1_000.0))
 }
 
-async fn effect(effects: &Effects, staged: Option<(usize, u64)>) -> anyhow::Result<()> {
-    let mut tx = effects.store().begin().await?;
-    effects.insert(&mut tx, uuid::Uuid::now_v7()).await?;
-    if let Some((caller, number)) = staged {
-        effects
-            .store()
-            .stage_in(&mut tx, format!("bench-{caller}"), [new_event(number)?])
-            .await?;
-    }
-    Ok(tx.commit().await?)
+async fn bare<D: Engine>(setting: &Setting, callers: u32) -> anyhow::Result<Sample> {
+    let home = D::home(setting).await?;
+    let effects = D::open(&home, callers).await?;
+    let op = {
+        let effects = effects.clone();
+        move |_, _| D::bare(effects.clone(), uuid::Uuid::now_v7())
+    };
+    let sample = closed_loop(setting.round, callers as usize, 1, op).await?;
+    effects.close().await;
+    D::leave(home).await?;
+    Ok(sample)
 }
 
-/// Every committed effect has its event.
-async fn sequenced(store: &EventStore<Sqlite>, effects: i64) -> anyhow::Result<()> {
-    let head = store.head().await?.position.0;
-    ensure!(head == effects, "{effects} effects, but {head} events");
-    Ok(())
+async fn effect<D: Engine>(effects: &Effects<D>, caller: usize, number: u64) -> anyhow::Result<()> {
+    let mut tx = effects.store().begin().await?;
+    D::insert(&mut tx, uuid::Uuid::now_v7()).await?;
+    let event = new_event(number)?;
+    effects
+        .store()
+        .stage_in(&mut tx, format!("bench-{caller}"), [event])
+        .await?;
+    Ok(tx.commit().await?)
 }

@@ -38,7 +38,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     (
         "sagamill-bench",
-        &["sagamill", "sagamill-bus", "sagamill-eventstore", "sagamill-saga"],
+        &[
+            "sagamill",
+            "sagamill-bus",
+            "sagamill-eventstore",
+            "sagamill-saga",
+            "sagamill-testkit",
+        ],
     ),
     ("sagamill-testkit", &[]),
     ("sagamill-tests", &["sagamill-cli"]),

@@ -15,6 +15,18 @@ pub(crate) struct Args {
     /// How long each round of a case runs
     #[arg(long)]
     seconds: Option<f64>,
+    /// Rounds of each case and as many of its baseline, in turns
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Events of the log that is replayed
+    #[arg(long)]
+    events: Option<usize>,
+    /// Events of the log that a larger one is held against
+    #[arg(long)]
+    small: Option<usize>,
+    /// Events of the larger log
+    #[arg(long)]
+    large: Option<usize>,
     /// One JSON object a line, or a table
     #[arg(short, long, default_value = "table", value_parser = ["json", "table"])]
     output: String,
@@ -36,6 +48,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     command.args(["--store", &args.store, "--output", &args.output]);
     if let Some(seconds) = args.seconds {
         command.arg("--seconds").arg(seconds.to_string());
+    }
+    let counts = [
+        ("--rounds", args.rounds),
+        ("--events", args.events),
+        ("--small", args.small),
+        ("--large", args.large),
+    ];
+    for (name, count) in counts {
+        if let Some(count) = count {
+            command.arg(name).arg(count.to_string());
+        }
     }
     let status = command.status().context("cannot start cargo")?;
     Ok(if status.success() {

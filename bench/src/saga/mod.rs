@@ -2,7 +2,6 @@
 
 pub(crate) mod local;
 pub(crate) mod over_bus;
-mod part;
 
 use std::sync::{
     Arc,

@@ -9,12 +9,15 @@ use sqlx::Sqlite;
 use tokio::{sync::watch, task::JoinSet};
 use uuid::Uuid;
 
-use super::{Effected, Work, check, closed, engine, part, per_saga};
+use super::{Effected, Work, check, closed, engine, per_saga};
 use crate::{
     case::Setting,
-    effect::Effects,
+    effect::{Effects, Engine as _, sqlite},
     measure::{Pair, Sample, side_by_side},
 };
+
+/// Connections of each participant's pool.
+const CONNECTIONS: u32 = 10;
 
 /// Sagas over the bus, against the participants' own transactions.
 pub(crate) async fn run(setting: &Setting) -> anyhow::Result<Pair> {
@@ -51,18 +54,18 @@ fn definition() -> Definition<Work> {
         .build()
 }
 
-async fn handle<C>(State(effects): State<Effects>, mut tx: Tx<Sqlite>, saga: SagaContext, _: C) -> Effected {
-    effects.insert(&mut tx, saga.effect).await?;
+async fn handle<C>(State(_): State<Effects<Sqlite>>, mut tx: Tx<Sqlite>, saga: SagaContext, _: C) -> Effected {
+    Sqlite::insert(&mut tx, saga.effect).await?;
     Ok(Done(()))
 }
 
 /// The participants' databases.
-async fn databases(folder: &Path) -> anyhow::Result<[Effects; 3]> {
+async fn databases(folder: &Path) -> anyhow::Result<[Effects<Sqlite>; 3]> {
     let mut all = Vec::new();
     for name in ["stock", "card", "carrier"] {
         let folder = folder.join(name);
         std::fs::create_dir(&folder)?;
-        all.push(Effects::open(&folder).await?);
+        all.push(sqlite::open(&folder, CONNECTIONS).await?);
     }
     let [stock, card, carrier] = all.try_into().ok().context("three databases")?;
     Ok([stock, card, carrier])
@@ -83,7 +86,7 @@ async fn sagas(setting: &Setting) -> anyhow::Result<Sample> {
     });
     let [first, second, third, fourth] = shutdowns;
     let [stock, card, carrier] = databases.clone();
-    let participant = |effects: &Effects| Participant::new(effects.store());
+    let participant = |effects: &Effects<Sqlite>| Participant::new(effects.store());
     let stock_part = participant(&stock).on(handle::<Reserve>).with_state(stock);
     let card_part = participant(&card).on(handle::<Charge>).with_state(card);
     let carrier_part = participant(&carrier).on(handle::<Ship>).with_state(carrier);
@@ -102,7 +105,7 @@ async fn sagas(setting: &Setting) -> anyhow::Result<Sample> {
     }
     let mut events = log.head().await?.position.0;
     for effects in databases {
-        check(effects.count().await?, ended, 1)?;
+        check(Sqlite::count(&effects).await?, ended, 1)?;
         events += effects.store().head().await?.position.0;
         effects.close().await;
     }
@@ -118,14 +121,14 @@ async fn bare(setting: &Setting) -> anyhow::Result<Sample> {
         let writers = writers.clone();
         async move {
             for effects in writers {
-                part::answered(effects, Uuid::now_v7()).await?;
+                sqlite::answered(effects, Uuid::now_v7()).await?;
             }
             Ok(())
         }
     })
     .await?;
     for effects in databases {
-        check(effects.count().await?, ended, 1)?;
+        check(Sqlite::count(&effects).await?, ended, 1)?;
         effects.close().await;
     }
     Ok(sample)

@@ -17,16 +17,51 @@ const STAGE: &str = "INSERT INTO es.staged
      ORDER BY e.n
     RETURNING tx::text::bigint";
 
+/// The same for one event, as most are staged: no arrays to take apart, and nothing to sort.
+const STAGE_ONE: &str = "INSERT INTO es.staged
+    (append_hash, append_id, event_id, type, payload, schema_version, corr, caus, topic, key, meta, stream_id)
+    SELECT $2, $3, $3, $4, $5, $6, $7, $8, $9, $10, $11, $1
+     WHERE NOT EXISTS (SELECT FROM es.stream s WHERE s.stream_id = $1 AND s.state <> 0)
+    RETURNING tx::text::bigint";
+
 const JOIN: &str = "SELECT status, version, repeated FROM es.join($1, $12, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 /// Writes facts down. Answers the transaction that they are in.
 pub(super) async fn stage(connection: &mut PgConnection, append: &Append) -> Result<i64> {
     entry::check_append(append)?;
     fail::fail_point!("log.stage.before");
-    let (stream, events) = (append.stream.as_str(), &append.events);
-    let staged = sqlx::query_scalar(STAGE)
-        .bind(stream)
-        .bind(entry::hash(&append.stream, events))
+    let transaction = match &append.events[..] {
+        [event] => stage_one(connection, append, event).await,
+        events => stage_all(connection, append, events).await,
+    };
+    let transaction = transaction.map_err(failed)?;
+    fail::fail_point!("log.stage.after");
+    transaction.ok_or_else(|| Error::Closed(append.stream.clone()))
+}
+
+async fn stage_one(connection: &mut PgConnection, append: &Append, event: &NewEvent) -> sqlx::Result<Option<i64>> {
+    let hash = entry::hash(&append.stream, &append.events);
+    sqlx::query_scalar(STAGE_ONE)
+        .bind(append.stream.as_str())
+        .bind(hash)
+        .bind(event.id)
+        .bind(event.name.as_str())
+        .bind(&event.payload[..])
+        .bind(event.schema.cast_signed())
+        .bind(event.correlation)
+        .bind(event.causation)
+        .bind(call::topic(event))
+        .bind(event.key.as_deref())
+        .bind(event.meta())
+        .fetch_optional(connection)
+        .await
+}
+
+async fn stage_all(connection: &mut PgConnection, append: &Append, events: &[NewEvent]) -> sqlx::Result<Option<i64>> {
+    let hash = entry::hash(&append.stream, events);
+    sqlx::query_scalar(STAGE)
+        .bind(append.stream.as_str())
+        .bind(hash)
         .bind(events[0].id)
         .bind(column(events, |event| event.id))
         .bind(column(events, |event| event.name.as_str()))
@@ -37,10 +72,8 @@ pub(super) async fn stage(connection: &mut PgConnection, append: &Append) -> Res
         .bind(column(events, call::topic))
         .bind(column(events, |event| event.key.as_deref()))
         .bind(column(events, NewEvent::meta))
-        .fetch_optional(connection);
-    let transaction = staged.await.map_err(failed)?;
-    fail::fail_point!("log.stage.after");
-    transaction.ok_or_else(|| Error::Closed(append.stream.clone()))
+        .fetch_optional(connection)
+        .await
 }
 
 /// Appends at COMMIT, where the stream is as expected; what can be said before is said at once.

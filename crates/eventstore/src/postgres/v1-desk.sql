@@ -20,19 +20,34 @@ BEGIN
     SELECT o.pos FROM es.anchor o WHERE o.name = a_name AND o.shard = a_shard ORDER BY o.pos DESC OFFSET 64 LIMIT 1);
 END $$;
 
--- Saves checkpoints, each if owner and fence still match. Ordered by name and shard. Answers which are held.
+-- Saves checkpoints, each if owner and fence still match. Answers which are held. All shards at once, and not by
+-- es.checkpoint_move one after the other: a coordinator saves dozens of them many times a second.
 CREATE FUNCTION es.checkpoint_save(a_name text[], a_shard int[], a_owner uuid[], a_fence bigint[], a_pos bigint[], a_event uuid[]) RETURNS bool[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 DECLARE
-  held bool[] := '{}';
+  held bool[] := array_fill(false, ARRAY[coalesce(cardinality(a_name), 0)]);
+  line text := es.timeline();
+  mine int[];           -- places of those that are held
+  moved int[];          -- and of those whose checkpoint has moved
 BEGIN
-  FOR i IN 1 .. cardinality(a_name) LOOP
-    PERFORM FROM es.checkpoint c WHERE c.name = a_name[i] AND c.shard = a_shard[i] AND c.owner = a_owner[i] AND c.fence = a_fence[i] FOR UPDATE;
-    held[i] := FOUND;
-    IF FOUND THEN
-      PERFORM es.checkpoint_move(a_name[i], a_shard[i], a_pos[i], a_event[i]);
-    END IF;
-  END LOOP;
+  -- Locked in one order everywhere.
+  SELECT array_agg(l.n) INTO mine FROM (
+    SELECT a.n FROM unnest(a_name, a_shard, a_owner, a_fence) WITH ORDINALITY AS a(name, shard, owner, fence, n)
+      JOIN es.checkpoint c ON c.name = a.name AND c.shard = a.shard AND c.owner = a.owner AND c.fence = a.fence
+     ORDER BY c.name, c.shard FOR UPDATE OF c) l;
+  IF mine IS NULL THEN RETURN held; END IF;
+  WITH m AS (
+    UPDATE es.checkpoint c SET pos = a_pos[h.n], event_id = a_event[h.n], timeline = line FROM unnest(mine) AS h(n)
+     WHERE c.name = a_name[h.n] AND c.shard = a_shard[h.n] AND c.pos < a_pos[h.n]
+    RETURNING h.n)
+  SELECT array_agg(m.n) INTO moved FROM m WHERE a_event[m.n] IS NOT NULL;
+  INSERT INTO es.anchor SELECT a_name[m.n], a_shard[m.n], a_pos[m.n], a_event[m.n] FROM unnest(moved) AS m(n)
+    ON CONFLICT (name, shard, pos) DO UPDATE SET event_id = excluded.event_id;
+  -- By their keys: a condition on a range of positions is a join over all anchors.
+  DELETE FROM es.anchor a USING unnest(moved) AS m(n), LATERAL (
+    SELECT o.name, o.shard, o.pos FROM es.anchor o WHERE o.name = a_name[m.n] AND o.shard = a_shard[m.n] ORDER BY o.pos DESC OFFSET 64) old
+   WHERE a.name = old.name AND a.shard = old.shard AND a.pos = old.pos;
+  SELECT array_agg(i = ANY (mine) ORDER BY i) INTO held FROM generate_series(1, cardinality(a_name)) AS i;
   RETURN held;
 END $$;
 

@@ -11,6 +11,7 @@ mod opening;
 mod pooler;
 mod presence;
 mod proxy;
+mod saving;
 mod staging;
 mod telling;
 
