@@ -17,7 +17,7 @@ const RECONNECT: Duration = Duration::from_millis(100);
 /// Handles deliveries at the same time, as many as the subscription hands out, until `stop`; then lets those in hand end.
 ///
 /// # Errors
-/// The bus has been closed.
+/// The bus has been closed, or can never deliver again.
 pub(crate) async fn serve<F, Fut>(mut deliveries: Deliveries, stop: CancellationToken, handle: F) -> Result<()>
 where
     F: Fn(Delivery) -> Fut + Send + 'static,
@@ -31,6 +31,7 @@ where
             Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
             delivery = deliveries.next() => match delivery {
                 Some(Ok(delivery)) => drop(tasks.spawn(handle(delivery))),
+                Some(Err(error)) if !error.is_retryable() => break Err(Error::Bus(error)),
                 Some(Err(error)) => {
                     tracing::warn!(%error, "a subscription is interrupted");
                     tokio::time::sleep(RECONNECT).await;

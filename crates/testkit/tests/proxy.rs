@@ -284,6 +284,30 @@ async fn its_url_is_the_servers_but_for_the_address() {
     assert!(!error.to_string().contains("secret"));
 }
 
+#[tokio::test]
+async fn led_to_another_server_new_connections_go_there_and_the_others_stay() {
+    let (first, proxy) = echo().await;
+    let (second, other) = echo().await;
+    let mut old = Client::new(&proxy).await;
+    old.say("x").await;
+    old.hear(1).await;
+
+    // To that proxy's address, and by it to the second server.
+    proxy.lead_to(&other.address().to_string()).unwrap();
+    let mut new = Client::new(&proxy).await;
+    new.say("y").await;
+    assert_eq!(new.hear(1).await, "y");
+    old.say("z").await;
+    assert_eq!(old.hear(1).await, "z");
+    assert_eq!((first.heard(), second.heard()), (2, 1));
+
+    let error = proxy.lead_to("server").unwrap_err();
+    assert!(
+        matches!(&error, Error::Proxy { server, .. } if server == "server"),
+        "{error}"
+    );
+}
+
 /// A server that says what it hears.
 struct Echo {
     accepted: Arc<AtomicUsize>,

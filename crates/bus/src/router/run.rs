@@ -45,7 +45,8 @@ impl Subscribed {
     /// Handles what comes until `shutdown` is ready, as [`Router::run`] does.
     ///
     /// # Errors
-    /// [`Error::Closed`] where the connection was closed before the shutdown.
+    /// [`Error::Closed`] where the connection was closed before the shutdown; [`Error::Unusable`] where a subscription can
+    /// never go on, with the reason.
     pub async fn run(mut self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let end = fetch(&self.dispatch, &mut self.tasks, &mut self.deliveries, shutdown).await;
         let tasks = &mut self.tasks;
@@ -100,6 +101,8 @@ async fn fetch(
                 Some(Ok(delivery)) => {
                     tasks.spawn(Arc::clone(dispatch).handle(delivery));
                 }
+                // One of several that can never go on: the others must not hide it.
+                Some(Err(error)) if !error.is_retryable() => return Err(error),
                 Some(Err(error)) => tracing::warn!(error = chain(&error), "the subscription was disturbed"),
                 None => return Err(Error::Closed),
             },

@@ -1,21 +1,18 @@
 //! Is this still the log that a checkpoint was taken in? Told by the event at it; answered for before anything is read.
 
-use crate::{Anchor, Error, Lease, Position, Result, backend::Backend};
+use crate::{Anchor, Error, Position, Result, backend::Backend};
 
-/// Compares a checkpoint with the log.
+/// Compares a place that a shard of a subscription has come to with the log.
 ///
 /// # Errors
 /// [`Error::LogDiverged`] where the log has no event there, or another one.
-pub(super) async fn check(backend: &dyn Backend, lease: &Lease, at: Anchor) -> Result<()> {
+pub(super) async fn check(backend: &dyn Backend, name: &str, shard: u16, at: Anchor) -> Result<()> {
     if holds(backend, at).await? {
         return Ok(());
     }
-    let common = common(backend, &lease.name, lease.shard).await?.position;
-    Err(Error::LogDiverged {
-        name: lease.name.clone(),
-        at,
-        common,
-    })
+    let common = common(backend, name, shard).await?.position;
+    let name = name.to_owned();
+    Err(Error::LogDiverged { name, at, common })
 }
 
 /// What an operator wants with a subscription whose log went another way.

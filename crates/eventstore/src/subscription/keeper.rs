@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{From, Pauses, Subscription, divergence, shared::Shared};
 use crate::{
     Anchor, Error, Lease, Result,
-    backend::{Backend, Claim},
+    backend::{Backend, Claim, Claimed},
     bell::Listener,
     metric_definitions::{CHECKPOINTS_SAVED, LEASES_LOST, SUBSCRIPTION_LAG},
 };
@@ -90,6 +90,8 @@ impl Keeper {
                 () = self.shared.work.notified() => (),
             }
             if self.shared.lock().has_ended() {
+                self.testify().await;
+                self.shared.tell();
                 return self.leave().await;
             }
             self.surrender().await;
@@ -152,18 +154,10 @@ impl Keeper {
         let trusted_until = self.trusted_until();
         let mut claimed = self.backend.claim(&ask).await?;
         claimed.sort_by_key(|claimed| claimed.lease.shard);
-        let mut known = None;
-        for one in &claimed {
-            // The shards of a subscription stand at the same place for the most part.
-            if known != Some(one.checkpoint) {
-                let checked = divergence::check(&*self.backend, &one.lease, one.checkpoint).await;
-                if checked.is_err() {
-                    self.give_back(&claimed.into_iter().map(|claimed| claimed.lease).collect::<Vec<_>>())
-                        .await;
-                    return checked;
-                }
-                known = Some(one.checkpoint);
-            }
+        if let Err(error) = self.check_claimed(&claimed).await {
+            let leases: Vec<_> = claimed.into_iter().map(|claimed| claimed.lease).collect();
+            self.give_back(&leases).await;
+            return Err(error);
         }
         for one in claimed {
             tracing::debug!(subscription = %self.name, shard = one.lease.shard, fence = one.lease.fence, from = %one.checkpoint.position, "shard gained");
@@ -172,13 +166,55 @@ impl Keeper {
         Ok(())
     }
 
+    async fn check_claimed(&self, claimed: &[Claimed]) -> Result<()> {
+        let mut known = None;
+        for one in claimed {
+            // The shards of a subscription stand at the same place for the most part.
+            if known != Some(one.checkpoint) {
+                divergence::check(&*self.backend, &self.name, one.lease.shard, one.checkpoint).await?;
+                known = Some(one.checkpoint);
+            }
+        }
+        // The server that gave them may know less than the one that was asked before.
+        if claimed.is_empty() {
+            Ok(())
+        } else {
+            self.check_continuity().await
+        }
+    }
     /// A server may have been replaced by one that knows less, under a feed that is open.
     async fn check_continuity(&self) -> Result<()> {
-        let read = self.shared.lock().farthest();
-        let lease = self.shared.lock().leases().into_iter().next();
-        match (lease, read) {
-            (Some(lease), Some(read)) => divergence::check(&*self.backend, &lease, read).await,
-            _ => Ok(()),
+        let (read, shard) = {
+            let shared = self.shared.lock();
+            (shared.farthest(), shared.first())
+        };
+        match read {
+            Some(read) => divergence::check(&*self.backend, &self.name, shard, read).await,
+            None => Ok(()),
+        }
+    }
+    /// Where the log went another way, its checkpoints went with it. What was done beyond them is written down, so that
+    /// whoever opens the subscription next is told too, until an operator has decided.
+    async fn testify(&self) {
+        let standings = {
+            let shared = self.shared.lock();
+            if shared.has_diverged() {
+                shared.standings()
+            } else {
+                Vec::new()
+            }
+        };
+        if standings.is_empty() {
+            return;
+        }
+        match self.backend.save(&standings).await {
+            Ok(lost) if lost.is_empty() => (),
+            Ok(lost) => {
+                tracing::warn!(subscription = %self.name, lost = lost.len(), "shards are not this process's in this history: what it has done of them is not known to the next owner");
+            }
+            Err(error) => {
+                tracing::warn!(subscription = %self.name, %error, "it cannot be written down how far was read of a history that is gone");
+            }
         }
     }
 
@@ -266,7 +302,12 @@ impl Keeper {
     /// Saves, and gives all back.
     pub(super) async fn close(self) -> Result<()> {
         let ended = self.shared.lock().has_ended();
-        let saved = if ended { Ok(()) } else { self.save().await };
+        let saved = if ended {
+            self.testify().await;
+            Ok(())
+        } else {
+            self.save().await
+        };
         let leases = self.shared.lock().leases();
         self.backend.release(&leases).await?;
         self.backend.leave(&self.name, self.owner).await?;

@@ -88,10 +88,8 @@ impl Reader {
             if from.position.0 == 0 || page.before == from.event {
                 return Ok(page);
             }
-            let lease = self.shared.lock().leases().into_iter().next();
-            if let Some(lease) = lease {
-                divergence::check(&*self.backend, &lease, from).await?;
-            }
+            let shard = self.shared.lock().first();
+            divergence::check(&*self.backend, &self.name, shard, from).await?;
         }
     }
 

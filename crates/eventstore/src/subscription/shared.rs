@@ -53,6 +53,8 @@ pub(super) struct State {
     queue: VecDeque<Signal>,
     /// Events that are pending in all shards, in the queue or handed out.
     held: Load,
+    /// The farthest place that was read in a shard which was lost since.
+    left: Option<Anchor>,
     /// The most that it may be.
     most: Load,
     /// The reader stopped short somewhere for want of room.
@@ -64,6 +66,8 @@ pub(super) struct State {
     save_due: Option<Instant>,
     done: usize,
     end: Option<Error>,
+    /// The user is told of the end only after what follows from it was written down.
+    is_told: bool,
 }
 
 /// What [`Shared::take`] found.
@@ -81,6 +85,7 @@ impl Shared {
             shards: BTreeMap::new(),
             queue: VecDeque::new(),
             held: Load::default(),
+            left: None,
             most: Load {
                 events: most.max(1),
                 bytes: MOST_BYTES,
@@ -91,6 +96,7 @@ impl Shared {
             save_due: None,
             done: 0,
             end: None,
+            is_told: false,
         };
         Self {
             state: Mutex::new(state),
@@ -115,8 +121,8 @@ impl Shared {
         }
         match (state.queue.pop_front(), &state.end) {
             (Some(signal), _) => Taken::Signal(signal),
-            (None, Some(error)) => Taken::End(error.clone()),
-            (None, None) => Taken::Nothing,
+            (None, Some(error)) if state.is_told => Taken::End(error.clone()),
+            (None, _) => Taken::Nothing,
         }
     }
     pub(super) fn done(&self, shard: u16, event: Position) {
@@ -159,6 +165,8 @@ impl Shared {
             return;
         }
         let lost = state.shards.remove(&shard);
+        let left = state.left.into_iter().chain(lost.as_ref().map(Shard::read));
+        state.left = left.max_by_key(|read| read.position);
         let load = lost.map_or_else(Load::default, |lost| lost.load());
         state.held.events -= load.events;
         state.held.bytes -= load.bytes;
@@ -197,11 +205,15 @@ impl Shared {
         self.lock().save_due = Some(Instant::now());
         self.work.notify_one();
     }
-    /// Ends the feed, after what is queued already.
+    /// Ends the feed, after what is queued already; its user is told when the keeper [says so](Self::tell).
     pub(super) fn end(&self, error: Error) {
         self.lock().end.get_or_insert(error);
-        self.ready.notify_one();
         self.work.notify_one();
+    }
+    /// The user may be told of the end.
+    pub(super) fn tell(&self) {
+        self.lock().is_told = true;
+        self.ready.notify_one();
     }
     /// Takes a page in. Answers whether there is nothing more to read for now.
     pub(super) fn fill(&self, from: Anchor, page: Page, place: impl Fn(&Recorded) -> u16) -> bool {
@@ -232,12 +244,26 @@ impl State {
     pub(super) fn has_ended(&self) -> bool {
         self.end.is_some()
     }
+    pub(super) fn has_diverged(&self) -> bool {
+        matches!(self.end, Some(Error::LogDiverged { .. }))
+    }
     pub(super) fn save_due(&self) -> Option<Instant> {
         self.save_due
     }
-    /// How far the log was read at most.
+    /// How far the log was read at most, also in shards that were lost: a server that knows less may know nothing of the
+    /// leases either.
     pub(super) fn farthest(&self) -> Option<Anchor> {
-        self.shards.values().map(Shard::read).max_by_key(|read| read.position)
+        let places = self.shards.values().map(Shard::read).chain(self.left);
+        places.max_by_key(|read| read.position)
+    }
+    /// One of the shards.
+    pub(super) fn first(&self) -> u16 {
+        self.shards.keys().next().copied().unwrap_or_default()
+    }
+    /// Where each shard stands, saved or not.
+    pub(super) fn standings(&self) -> Vec<(Lease, Anchor)> {
+        let standing = |shard: &Shard| (shard.lease.clone(), shard.low());
+        self.shards.values().map(standing).collect()
     }
     /// Up to where everything of this process's shards is done.
     pub(super) fn lowest(&self) -> Option<Position> {

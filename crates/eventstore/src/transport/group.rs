@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     book::{Book, Id},
     entry::{Row, Stage},
+    fault,
     member::Ticket,
     notes::{Notes, Request, Then},
     roster::{Roster, Wake},
@@ -132,7 +133,7 @@ impl Group {
         let mut guard = self.lock();
         let state = &mut *guard;
         if let Some(failure) = state.failure.take() {
-            return Poll::Ready(Some(Err(Error::Disconnected(failure.into()))));
+            return Poll::Ready(Some(Err(fault(&failure))));
         }
         if state.over {
             return Poll::Ready(None);

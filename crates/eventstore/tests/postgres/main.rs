@@ -5,6 +5,8 @@
 mod server;
 
 mod appending;
+mod crowd;
+mod failover;
 mod joining;
 mod losing;
 mod opening;
@@ -13,6 +15,7 @@ mod presence;
 mod proxy;
 mod saving;
 mod staging;
+mod standing;
 mod telling;
 
 use sagamill_eventstore::{Append, EventStore, Expected, NewEvent, Recorded, StreamId};

@@ -275,9 +275,9 @@ async fn serve_replies(
     );
     request.max_in_flight = REPLIES_MAX;
     let deliveries = bus.subscribe(request).await?;
-    let host = host.clone();
+    let (host, bus) = (host.clone(), bus.clone());
     Ok(serve::serve(deliveries, stop, move |delivery| {
-        reply::take(host.clone(), plan.clone(), delivery)
+        reply::take(host.clone(), plan.clone(), bus.clone(), delivery)
     }))
 }
 

@@ -45,7 +45,11 @@ pub(crate) enum Settled {
     /// The log has no such saga.
     NoSuchSaga,
     /// This process does not know how to go on with the saga, another may: one that lives, or one that is about to.
-    NotHere(String),
+    NotHere {
+        why: String,
+        /// One that lives has said that it can.
+        is_elsewhere: bool,
+    },
     /// This process cannot decide it now.
     NotNow(String),
 }
@@ -175,7 +179,10 @@ fn settle(host: &Host, error: Option<&Error>) -> Settled {
         // It is parked, and asks again when somebody has repaired it.
         Some(error) if is_broken(error) => Settled::Decided,
         Some(error) => match Needs::of(error) {
-            Some(needs) if !host.members.have_missed(&needs, host.store.now()) => Settled::NotHere(chain(error)),
+            Some(needs) if !host.members.have_missed(&needs, host.store.now()) => Settled::NotHere {
+                why: chain(error),
+                is_elsewhere: host.members.know(&needs),
+            },
             _ => Settled::NotNow(chain(error)),
         },
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use sagamill_bus::{Delivery, Message, Settlement, headers::name};
+use sagamill_bus::{Bus, Delivery, Message, Settlement, headers::name};
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
@@ -17,14 +17,22 @@ const HAND_BACKS_MAX: u32 = 60;
 const HAND_BACK: Duration = Duration::from_secs(5);
 /// The shortest pause before another process is to have it, doubled from time to time.
 const HAND_OVER: Duration = Duration::from_millis(25);
+/// So often a reply is handed back before it is sent on: where processes share a group by keys, it comes back to this one
+/// each time. Once more after each sending, up to a bound.
+const HAND_BACKS: u32 = 2;
+const HAND_BACKS_MORE_MAX: u32 = 6;
 
 /// Takes one reply: decides it together with what else waits for its saga, and settles it.
-pub(crate) async fn take(host: Arc<Host>, plan: Arc<Plan>, delivery: Delivery) {
+pub(crate) async fn take(host: Arc<Host>, plan: Arc<Plan>, bus: Bus, delivery: Delivery) {
     let settlement = match read(&host, &plan, &delivery.message) {
         Ok((stream, input)) => {
             let (settled, said) = oneshot::channel();
             host.queue.post(&host, &stream, Item::Reply { input, settled });
             match said.await {
+                Ok(Settled::NotHere {
+                    why,
+                    is_elsewhere: true,
+                }) if has_come_back(&delivery) => send_on(&bus, &plan, &delivery, &why).await,
                 Ok(settled) => settlement(settled, delivery.attempt),
                 // The turn was cut short. Dropped here, the delivery comes again.
                 Err(_) => return,
@@ -45,11 +53,10 @@ fn settlement(settled: Settled, attempt: u32) -> Settlement {
         Settled::Decided => return Settlement::Ack,
         Settled::NoSuchSaga => "the log has no such saga".to_owned(),
         // It is no attempt: whoever can take it is there, or has time left to come.
-        Settled::NotHere(why) => {
-            let after = (HAND_OVER * 2_u32.pow(attempt.min(10))).min(HAND_BACK);
-            tracing::debug!(why, ?after, "a reply is left to a process that knows its saga");
+        Settled::NotHere { why, .. } => {
+            tracing::debug!(why, "a reply is left to a process that knows its saga");
             metric::reply_left();
-            return Settlement::Retry { after: Some(after) };
+            return hand_back(attempt);
         }
         Settled::NotNow(why) => why,
     };
@@ -58,6 +65,39 @@ fn settlement(settled: Settled, attempt: u32) -> Settlement {
     }
     metric::reply_given_up();
     Settlement::Dead { reason }
+}
+
+fn hand_back(attempt: u32) -> Settlement {
+    let after = (HAND_OVER * 2_u32.pow(attempt.min(10))).min(HAND_BACK);
+    Settlement::Retry { after: Some(after) }
+}
+
+/// How often a reply was sent on.
+fn generation(message: &Message) -> u32 {
+    let generation = message.headers.get(name::GENERATION);
+    generation.and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+fn has_come_back(delivery: &Delivery) -> bool {
+    delivery.attempt > HAND_BACKS + generation(&delivery.message).min(HAND_BACKS_MORE_MAX)
+}
+/// Sends a reply to its own topic again, under another key, by which it may come to another process. It is the same reply: an
+/// answer that is there twice counts once.
+async fn send_on(bus: &Bus, plan: &Plan, delivery: &Delivery, why: &str) -> Settlement {
+    let mut message = delivery.message.clone();
+    let next = generation(&message).saturating_add(1);
+    message.headers.set(name::GENERATION, next.to_string());
+    message = message.key(format!("{}/{next}", delivery.message.id.0));
+    match bus.publish_to(plan.reply_topic(), [message]).await {
+        Ok(_) => {
+            tracing::debug!(why, next, "a reply is sent on to a process that knows its saga");
+            metric::reply_left();
+            Settlement::Ack
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a reply could not be sent on; it comes again");
+            hand_back(delivery.attempt)
+        }
+    }
 }
 
 /// Reads the reply as an input; an error is the reason why nobody can.

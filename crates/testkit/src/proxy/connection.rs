@@ -54,8 +54,9 @@ async fn connect(control: &Control, link: &mut watch::Receiver<Link>, born: Link
     if flowing.flow == Flow::Cut || flowing.cuts != born.cuts {
         return None;
     }
+    let server = control.server();
     tokio::select! {
-        connected = TcpStream::connect(&control.server) => connected.ok(),
+        connected = TcpStream::connect(&server) => connected.ok(),
         _ = link.wait_for(|link| link.cuts != born.cuts) => None,
     }
 }

@@ -36,8 +36,8 @@ pub(super) enum Flow {
 
 /// What a proxy and its connections share.
 pub(super) struct Control {
-    /// `host:port`.
-    pub(super) server: String,
+    /// `host:port`, of new connections.
+    server: Mutex<String>,
     link: watch::Sender<Link>,
     losses: Mutex<Vec<Loss>>,
     connections: AtomicUsize,
@@ -55,11 +55,17 @@ impl Control {
             half_opens: 0,
         };
         Self {
-            server,
+            server: Mutex::new(server),
             link: watch::Sender::new(link),
             losses: Mutex::default(),
             connections: AtomicUsize::new(0),
         }
+    }
+    pub(super) fn server(&self) -> String {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    pub(super) fn lead_to(&self, server: String) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = server;
     }
     pub(super) fn change(&self, change: impl FnOnce(&mut Link)) {
         self.link.send_modify(change);
@@ -105,7 +111,9 @@ impl Drop for Counted<'_> {
 impl fmt::Debug for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Control");
-        shown.field("server", &self.server).field("link", &*self.link.borrow());
+        shown
+            .field("server", &self.server())
+            .field("link", &*self.link.borrow());
         shown.field("connections", &self.connections()).finish_non_exhaustive()
     }
 }

@@ -59,14 +59,11 @@ impl Proxy {
     ///
     /// [`Error::Proxy`] where the target names no port, or nothing can be listened on.
     pub async fn start(target: &str) -> Result<Self> {
-        let server = url::host(target).to_owned();
+        let server = server_of(target)?;
         let failed = |why: String| Error::Proxy {
             server: server.clone(),
             why,
         };
-        if !server.contains(':') {
-            return Err(failed("it names no port".to_owned()));
-        }
         let listening = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listening.map_err(|error| failed(error.to_string()))?;
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
@@ -78,6 +75,16 @@ impl Proxy {
             control,
             task,
         })
+    }
+    /// Leads new connections to another server, as an address does that moves to a promoted standby. Those that are there
+    /// stay as they are: [`cut`](Self::cut) them before, and [`heal`](Self::heal) afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Proxy`] where the target names no port.
+    pub fn lead_to(&self, target: &str) -> Result<()> {
+        self.control.lead_to(server_of(target)?);
+        Ok(())
     }
     /// Where clients connect to.
     #[must_use]
@@ -155,6 +162,16 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// The `host:port` of a target.
+fn server_of(target: &str) -> Result<String> {
+    let server = url::host(target).to_owned();
+    if server.contains(':') {
+        return Ok(server);
+    }
+    let why = "it names no port".to_owned();
+    Err(Error::Proxy { server, why })
 }
 
 /// Takes connections until it is aborted, which ends them.
