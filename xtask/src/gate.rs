@@ -10,7 +10,13 @@ use crate::{
 };
 
 /// How long the long tests run in the gate; set a variable to run one longer.
-const CRASH: &[(&str, &str)] = &[("SAGAMILL_KILLS", "40")];
+const CRASH: &[(&str, &str)] = &[
+    ("SAGAMILL_KILLS", "30"),
+    ("SAGAMILL_RANDOM", "4"),
+    ("SAGAMILL_PAUSES", "2"),
+    ("SAGAMILL_RESTARTS", "2"),
+    ("SAGAMILL_CUTS", "6"),
+];
 const SIMULATION: &[(&str, &str)] = &[("SAGAMILL_SEEDS", "400")];
 
 fn steps() -> anyhow::Result<Vec<Step>> {
