@@ -1,6 +1,6 @@
 //! The tables of a log in a SQLite file, brought up to date.
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior};
 use uuid::Uuid;
 
 use super::failure;
@@ -9,14 +9,7 @@ use crate::{
     migration::{Migration, missing},
 };
 
-/// Where it is written down which steps were applied. It comes before the first step.
-const META: &str = "
-CREATE TABLE IF NOT EXISTS es_log_meta (
-  one INTEGER PRIMARY KEY CHECK (one = 1),
-  log_id BLOB NOT NULL,
-  schema_rev INTEGER NOT NULL
-) STRICT;";
-
+/// Each step writes down itself that it was applied, so that they can be run by hand too.
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration {
         revision: 1,
@@ -39,23 +32,20 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<Uuid> {
 }
 
 fn migrate_in(tx: &Connection) -> rusqlite::Result<Result<Uuid>> {
-    tx.execute_batch(META)?;
-    let meta = "SELECT log_id, schema_rev FROM es_log_meta";
-    let found = tx
-        .query_row(meta, [], |row| Ok((row.get::<_, [u8; 16]>(0)?, row.get::<_, i64>(1)?)))
-        .optional()?;
-    let (id, revision) = found.map_or_else(
-        || (Uuid::new_v4(), 0),
-        |(id, revision)| (Uuid::from_bytes(id), revision),
-    );
+    // By a statement: what the connection itself knows of the tables may be older than this transaction.
+    let known = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'es_log_meta')";
+    let revision = if tx.query_row(known, [], |row| row.get(0))? {
+        tx.query_row("SELECT schema_rev FROM es_log_meta", [], |row| row.get(0))?
+    } else {
+        0
+    };
     let steps = match missing(MIGRATIONS, revision) {
         Ok(steps) => steps,
         Err(error) => return Ok(Err(error)),
     };
-    let note = "INSERT INTO es_log_meta VALUES (1, ?1, ?2) ON CONFLICT DO UPDATE SET schema_rev = ?2";
     for step in steps {
         tx.execute_batch(step.sql)?;
-        tx.execute(note, params![&id.as_bytes()[..], step.revision])?;
     }
-    Ok(Ok(id))
+    let id = tx.query_row("SELECT log_id FROM es_log_meta", [], |row| row.get(0))?;
+    Ok(Ok(Uuid::from_bytes(id)))
 }

@@ -1,3 +1,11 @@
+-- Which log this is, for ever, and which steps were applied.
+CREATE TABLE es_log_meta (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  log_id BLOB NOT NULL,
+  schema_rev INTEGER NOT NULL
+) STRICT;
+INSERT INTO es_log_meta VALUES (1, randomblob(16), 1);
+
 CREATE TABLE es_event (
   pos INTEGER PRIMARY KEY,                -- dense, in commit order
   version INTEGER NOT NULL,               -- dense in its stream

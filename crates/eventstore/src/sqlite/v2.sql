@@ -34,3 +34,5 @@ CREATE INDEX es_dead_shard ON es_dead (name, shard, pos);
 -- With the topic in it, so that what is published elsewhere is passed over without a look at its row.
 DROP INDEX es_event_published;
 CREATE INDEX es_event_published ON es_event (pos, topic) WHERE topic IS NOT NULL;
+
+UPDATE es_log_meta SET schema_rev = 2;
