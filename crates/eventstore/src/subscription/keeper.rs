@@ -18,6 +18,9 @@ use crate::{
 
 /// Who has less than all shards looks for more at least so often.
 const LOOK: Duration = Duration::from_secs(1);
+/// And who has less than its fair share, for some looks after somebody came or went: others are about to give some up.
+const LOOK_SOON: Duration = Duration::from_millis(250);
+const SOON: u32 = 12;
 
 pub(super) struct Keeper {
     backend: Arc<dyn Backend>,
@@ -27,6 +30,10 @@ pub(super) struct Keeper {
     /// New for each open feed, so that a fence that a lost tail brought back is never taken for its own.
     owner: Uuid,
     ttl: Duration,
+    hand_over: Duration,
+    /// How many worked on the subscription at the last look, and how many looks are soon since that changed.
+    live: usize,
+    soon: u32,
     start: Anchor,
     head: Listener,
     pauses: Pauses,
@@ -55,6 +62,7 @@ impl Keeper {
             name,
             shards,
             ttl,
+            hand_over,
             ..
         } = of;
         Ok(Self {
@@ -64,6 +72,9 @@ impl Keeper {
             shards,
             owner,
             ttl,
+            hand_over,
+            live: 0,
+            soon: 0,
             start,
             head,
             pauses,
@@ -74,7 +85,7 @@ impl Keeper {
     pub(super) async fn run(&mut self, stop: &Notify) {
         let mut look_at = Instant::now() + self.interval();
         loop {
-            let save_at = self.shared.lock().save_due();
+            let (save_at, leave_at) = self.shared.lock().dues();
             tokio::select! {
                 biased;
                 () = stop.notified() => return,
@@ -87,6 +98,7 @@ impl Keeper {
                     self.shared.room.notify_one();
                 }
                 () = sleep_until(save_at.unwrap_or(look_at)), if save_at.is_some() => self.save_or_wait().await,
+                () = sleep_until(leave_at.unwrap_or(look_at)), if leave_at.is_some() => (),
                 () = self.shared.work.notified() => (),
             }
             if self.shared.lock().has_ended() {
@@ -99,8 +111,13 @@ impl Keeper {
     }
 
     fn interval(&self) -> Duration {
-        let all = self.shared.lock().kept() == usize::from(self.shards);
-        if all { self.ttl / 3 } else { (self.ttl / 3).min(LOOK) }
+        let (all, kept) = (usize::from(self.shards), self.shared.lock().kept());
+        let look = match kept {
+            kept if kept == all => self.ttl,
+            kept if self.soon > 0 && kept < all.div_ceil(self.live) => LOOK_SOON,
+            _ => LOOK,
+        };
+        look.min(self.ttl / 3)
     }
 
     /// Prolongs what it holds, and moves towards its fair share of the shards.
@@ -122,12 +139,18 @@ impl Keeper {
             self.shared.room.notify_one();
             self.shared.changed.notify_one();
         }
+        self.soon = if live == self.live {
+            self.soon.saturating_sub(1)
+        } else {
+            SOON
+        };
+        self.live = live;
         let (fair, kept) = (usize::from(self.shards).div_ceil(live), self.shared.lock().kept());
         if kept > fair {
             let mut shared = self.shared.lock();
             // What its user does not begin meanwhile must not wait for long.
             let grace = if shared.asks() { self.ttl / 3 } else { self.ttl };
-            shared.leave(kept - fair, Instant::now() + grace);
+            shared.leave(kept - fair, Instant::now() + grace.min(self.hand_over));
             drop(shared);
             self.shared.changed.notify_one();
         } else if kept < fair {

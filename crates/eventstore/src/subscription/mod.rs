@@ -46,6 +46,7 @@ pub struct Subscription {
     ttl: Duration,
     pause: Duration,
     max_in_flight: usize,
+    hand_over: Duration,
     asks: bool,
 }
 
@@ -85,6 +86,7 @@ impl Subscription {
             ttl: Duration::from_secs(10),
             pause: Duration::ZERO,
             max_in_flight: 1_024,
+            hand_over: TTL_MAX,
             asks: false,
         }
     }
@@ -145,6 +147,15 @@ impl Subscription {
     pub fn max_in_flight(self, events: usize) -> Self {
         Self {
             max_in_flight: events.max(1),
+            ..self
+        }
+    }
+    /// How long a shard that is to go to another process waits for its events that are not done, at most: nothing more of it
+    /// is handed out meanwhile. By default as long as the lease. What is not done by then, the other one begins again: short
+    /// where that costs little.
+    pub fn hand_over_within(self, time: Duration) -> Self {
+        Self {
+            hand_over: time,
             ..self
         }
     }

@@ -99,6 +99,10 @@ impl Shard {
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving.is_some()
     }
+    /// When it goes to another process whatever is pending; none where it stays, or its user is asked.
+    pub(super) fn goes_at(&self) -> Option<Instant> {
+        self.leaving.filter(|_| self.let_go.is_none())
+    }
     /// Whether it can be given to another process now.
     pub(super) fn is_free(&self, now: Instant) -> bool {
         let done = |until| self.pending.is_empty() || until <= now;

@@ -247,8 +247,10 @@ impl State {
     pub(super) fn has_diverged(&self) -> bool {
         matches!(self.end, Some(Error::LogDiverged { .. }))
     }
-    pub(super) fn save_due(&self) -> Option<Instant> {
-        self.save_due
+    /// When checkpoints are to be saved, and when the first shard goes to another process whatever is pending.
+    pub(super) fn dues(&self) -> (Option<Instant>, Option<Instant>) {
+        let goes = self.shards.values().filter_map(Shard::goes_at).min();
+        (self.save_due, goes)
     }
     /// How far the log was read at most, also in shards that were lost: a server that knows less may know nothing of the
     /// leases either.

@@ -14,6 +14,9 @@ use crate::{Result, wire};
 
 /// How many parts the work of a shape's sagas has, for ever.
 const SHARDS: u16 = 64;
+/// How long a shard waits for its sagas' steps before another process has it. Sagas wait for their participants under way, and
+/// are as well waited for elsewhere.
+const HAND_OVER: Duration = Duration::from_millis(500);
 /// Most events that are handed out and not done: about the number of sagas that run at the same time in one process.
 const IN_FLIGHT_MAX: usize = 16_384;
 
@@ -29,7 +32,8 @@ pub(crate) async fn open(host: &Host, of: &Shape, lease: Duration) -> Result<Fee
         .store
         .subscribe(subscription(of))
         .category(wire::CATEGORY)
-        .lease(lease);
+        .lease(lease)
+        .hand_over_within(HAND_OVER);
     Ok(subscription
         .shards(SHARDS, ShardBy::Stream)
         .max_in_flight(IN_FLIGHT_MAX)
