@@ -8,11 +8,20 @@
 
 #![expect(clippy::print_stdout, reason = "a long test says what it did")]
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 mod books;
 mod dev;
 mod landscape;
 mod program;
 mod recovery;
+
+/// One test at a time: each keeps the whole machine busy, and how soon sagas end is told.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    // Where the other has failed, this one is run all the same.
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What the environment says, else a number drawn or given here.
 fn number(name: &str, default: impl FnOnce() -> u64) -> u64 {

@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use shop_frame::Location;
 
 use crate::{
+    alone,
     books::{self, Books},
     number,
     recovery::Recovery,
@@ -89,6 +90,7 @@ impl Tally {
 
 #[test]
 fn killed_anywhere_every_saga_ends_with_exactly_its_effects() {
+    let _alone = alone();
     let wanted = number("SAGAMILL_KILLS", || 40) as u32;
     let seed = number("SAGAMILL_SEED", || rand::rng().random());
     println!("crash test in one process: SAGAMILL_KILLS={wanted} SAGAMILL_SEED={seed}");

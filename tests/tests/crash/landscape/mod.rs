@@ -24,7 +24,7 @@ use place::Place;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use watch::Watch;
 
-use crate::{books, number, recovery::Recovery};
+use crate::{alone, books, number, recovery::Recovery};
 
 /// How long a process may take to reach its point before it is killed wherever it is.
 const REACH: Duration = Duration::from_secs(6);
@@ -60,6 +60,7 @@ impl Tally {
 
 #[test]
 fn whatever_is_killed_paused_or_cut_every_saga_ends_with_exactly_its_effects() {
+    let _alone = alone();
     let seed = number("SAGAMILL_SEED", || rand::rng().random());
     let mut dice = SmallRng::seed_from_u64(seed);
     let faults = schedule(&mut dice);
