@@ -11,7 +11,7 @@ use crate::{
 
 /// How long the long tests run in the gate; set a variable to run one longer.
 const CRASH: &[(&str, &str)] = &[
-    ("SAGAMILL_KILLS", "30"),
+    ("SAGAMILL_KILLS", "20"),
     ("SAGAMILL_RANDOM", "4"),
     ("SAGAMILL_PAUSES", "2"),
     ("SAGAMILL_RESTARTS", "2"),
