@@ -1,6 +1,8 @@
 //! Processes that a step has started, to their last descendant.
 
-use std::{fs, process::Command};
+use std::fs;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Ends a process and all that it has started.
 pub(crate) fn end_tree(root: u32) {
@@ -9,9 +11,11 @@ pub(crate) fn end_tree(root: u32) {
     while let Some(found) = next_of(&tree, &parents) {
         tree.push(found);
     }
-    let ids = tree.iter().map(u32::to_string);
-    // One that is gone by now is what was wanted.
-    let _ = Command::new("kill").arg("-9").args(ids).status();
+    let ids = tree.into_iter().filter_map(|id| Pid::from_raw(id.cast_signed()));
+    for id in ids {
+        // One that is gone by now is what was wanted.
+        let _ = kill_process(id, Signal::KILL);
+    }
 }
 
 fn next_of(tree: &[u32], parents: &[(u32, u32)]) -> Option<u32> {

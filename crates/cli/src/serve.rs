@@ -113,9 +113,12 @@ pub(crate) async fn run(options: Options, setups: Setups) -> Result<Code, Failur
         })
         .await;
     store.close().await;
-    if let Some(bus) = bus {
-        bus.close().await?;
-    }
+    let closed = match bus {
+        Some(bus) => bus.close().await,
+        None => Ok(()),
+    };
+    // What stopped the sagas comes first: the other may well follow from it.
     ended?;
+    closed?;
     Ok(Code::Success)
 }

@@ -76,6 +76,8 @@ pub async fn run(
     let routes = service.routes(Intake::new(process.shutdown.tasks().clone()));
     let ran = process.run(listener, health, routes, |stop| service.run(stop)).await;
     // A bus that is not closed leaves its messages in doubt to whoever comes next.
-    bus.close().await?;
-    Ok(ran?)
+    let closed = bus.close().await;
+    // What stopped the service comes first: the other may well follow from it.
+    ran?;
+    Ok(closed?)
 }

@@ -88,10 +88,6 @@ impl Fault {
             Self::Cut { .. } => "cuts of a database's connections",
         }
     }
-    /// How long it may take until all that it caught has ended: only whether it ends is tested, how soon is printed.
-    pub(super) fn patience(&self) -> Duration {
-        Duration::from_secs(90)
-    }
 }
 
 /// How many of each the environment asks for, mixed.

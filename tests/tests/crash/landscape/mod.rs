@@ -30,6 +30,8 @@ use crate::{alone, books, number, recovery::Recovery};
 const REACH: Duration = Duration::from_secs(6);
 /// Longer than the lease of anything: ten seconds.
 const PAUSE: Duration = Duration::from_secs(12);
+/// How long it is told how soon they end that a fault has caught; that they end is tested after that.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 #[derive(Default)]
 struct Tally {
@@ -144,7 +146,7 @@ impl Shop {
                 tally.sessions_cut += books::block_on(self.place.cut(database));
             }
         }
-        self.watch.follow(&mut recovery, fault.patience());
+        self.watch.follow(&mut recovery, PATIENCE);
         for member in &mut self.members {
             member.check_alive();
         }
@@ -152,27 +154,29 @@ impl Shop {
     }
 
     /// Told to die at the pass of a point: started anew with that, for which it ends in order first.
-    fn kill_at(&mut self, member: usize, point: &str, pass: u32, recovery: &mut Recovery, tally: &mut Tally) -> bool {
-        let member = &mut self.members[member];
+    fn kill_at(&mut self, which: usize, point: &str, pass: u32, recovery: &mut Recovery, tally: &mut Tally) -> bool {
+        let member = &mut self.members[which];
         tally.counters.bank(member);
         member.end();
         member.start(Some(&format!("{point}:{pass}")));
         let reached = member.dies_within(REACH);
-        if !reached {
-            tally.counters.bank(member);
-            member.kill();
+        if reached {
+            self.revive(which, recovery);
+        } else {
+            self.kill(which, recovery, tally);
         }
-        self.watch.begin(recovery, Instant::now());
-        member.start(None);
-        recovery.restart(Instant::now());
         reached
     }
-    fn kill(&mut self, member: usize, recovery: &mut Recovery, tally: &mut Tally) {
-        let member = &mut self.members[member];
+    fn kill(&mut self, which: usize, recovery: &mut Recovery, tally: &mut Tally) {
+        let member = &mut self.members[which];
         tally.counters.bank(member);
         member.kill();
+        self.revive(which, recovery);
+    }
+    /// Starts one again that has just died.
+    fn revive(&mut self, which: usize, recovery: &mut Recovery) {
         self.watch.begin(recovery, Instant::now());
-        member.start(None);
+        self.members[which].start(None);
         recovery.restart(Instant::now());
     }
     /// Longer than its lease. Coordinators stand in for each other meanwhile; where a service is paused, others wait for it.
