@@ -1,7 +1,9 @@
 //! A log as a bus: the bus's own suite over it, and what is asked of no other transport.
 //!
-//! ```ignore
-//! sagamill_bus::conformance!(#[tokio::test] sagamill_eventstore::conformance::bus::Harness::over(subject()));
+//! ```
+//! # use sagamill_eventstore::conformance::{bus::Harness, in_memory};
+//! sagamill_bus::conformance!(#[tokio::test] Harness::over(in_memory()));
+//! # fn main() {}
 //! ```
 
 pub mod failing;
