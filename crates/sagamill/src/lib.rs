@@ -78,7 +78,7 @@ pub mod prelude {
 }
 
 /// Connects to a bus by URL, of all the schemes that this build knows: `memory:` within this process, `sqlite:bus.db`
-/// between processes of this machine. Close it before the process ends, or its place is waited for by others.
+/// between processes of this machine, `postgres://user@host/bus` between any. Close it before the process ends, or its place is waited for by others.
 ///
 /// # Errors
 /// A scheme that no transport answers to, or what its transport says.

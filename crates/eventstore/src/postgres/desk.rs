@@ -198,17 +198,15 @@ impl Desk for PostgresLog {
         async move { self.set_owner(leases, None).await.map(drop) }.boxed()
     }
     fn save<'a>(&'a self, moves: &'a [(Lease, Anchor)]) -> BoxFuture<'a, Result<Vec<Lease>>> {
-        let mut moves: Vec<_> = moves.iter().collect();
-        moves.sort_by_key(|(lease, _)| (&lease.name, lease.shard));
         async move {
             let save = || {
                 sqlx::query(SAVE)
-                    .bind(column(&moves, |(lease, _)| lease.name.as_str()))
-                    .bind(column(&moves, |(lease, _)| i32::from(lease.shard)))
-                    .bind(column(&moves, |(lease, _)| lease.owner))
-                    .bind(column(&moves, |(lease, _)| lease.fence))
-                    .bind(column(&moves, |(_, to)| to.position.0))
-                    .bind(column(&moves, |(_, to)| to.event))
+                    .bind(column(moves, |(lease, _)| lease.name.as_str()))
+                    .bind(column(moves, |(lease, _)| i32::from(lease.shard)))
+                    .bind(column(moves, |(lease, _)| lease.owner))
+                    .bind(column(moves, |(lease, _)| lease.fence))
+                    .bind(column(moves, |(_, to)| to.position.0))
+                    .bind(column(moves, |(_, to)| to.event))
             };
             let (held,): (Vec<bool>,) = self.row(save).await?;
             let lost = moves.iter().zip(held).filter(|(_, held)| !held);

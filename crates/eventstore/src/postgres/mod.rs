@@ -13,6 +13,8 @@
 //!   dropped with the connection, and after every error.
 //! - A lost connection leaves a flush in doubt. It is sent again on a new one, which takes the lock first and so waits for
 //!   the old one's end, and then looks for the ids.
+//! - Every session holds an advisory lock that names its store, so that others see when a store is gone, and do not wait for
+//!   its leases. Not through a pooler in transaction mode, whose sessions are nobody's own.
 
 mod answer;
 mod backlog;

@@ -42,7 +42,7 @@ BEGIN
   -- Their checkpoints stay as they are meanwhile. Locked in the order in which they are saved: nobody waits in a circle.
   PERFORM FROM es.checkpoint c
     WHERE (c.name, c.shard) IN (SELECT n.name, n.shard FROM unnest(a_name, a_shard) AS n(name, shard))
-    ORDER BY c.name COLLATE "C", c.shard FOR SHARE;
+    ORDER BY c.name, c.shard FOR SHARE;
   FOR i IN 1 .. cardinality(a_name) LOOP
     IF i > 1 AND a_name[i] = a_name[i - 1] AND a_shard[i] = a_shard[i - 1] AND a_owner[i] = a_owner[i - 1] AND a_fence[i] = a_fence[i - 1] THEN
       held[i] := held[i - 1];
