@@ -15,7 +15,7 @@ use sagamill_bus::{Bus, Subscribe};
 use sagamill_eventstore::{Append, Expected, Fault, Memory, NewEvent, Position, Recorded};
 use sagamill_saga::prelude::*;
 use sagamill_saga::{Error, Sagas};
-use shop::{Order, Reserve, Running, World, by_bus, locally, order, participants, secs};
+use shop::{Order, Reserve, Running, World, by_bus, expected, locally, order, participants, price, secs};
 
 /// All event names of a saga.
 async fn history(log: &Memory, stream: &str) -> Vec<String> {
@@ -26,19 +26,6 @@ async fn history(log: &Memory, stream: &str) -> Vec<String> {
         names.push(event.name);
     }
     names
-}
-
-fn price(n: u32) -> u32 {
-    if n.is_multiple_of(3) { 5_000 } else { 450 }
-}
-
-/// What a saga's participants must have done in the end.
-fn expected(n: u32) -> Vec<&'static str> {
-    if n.is_multiple_of(3) {
-        vec!["reserve", "release"]
-    } else {
-        vec!["reserve", "charge", "ship"]
-    }
 }
 
 /// Hands on what a group of one bus gets to one of several others, chosen by chance, the same in each run.

@@ -7,19 +7,7 @@ use std::path::Path;
 use sagamill_bus::Bus;
 use sagamill_eventstore::{EventStore, LogTransport, Memory};
 use sagamill_saga::prelude::*;
-use shop::{Order, Running, World, by_bus, order, participants, secs};
-
-fn price(n: u32) -> u32 {
-    if n.is_multiple_of(3) { 5_000 } else { 450 }
-}
-
-fn expected(n: u32) -> Vec<&'static str> {
-    if n.is_multiple_of(3) {
-        vec!["reserve", "release"]
-    } else {
-        vec!["reserve", "charge", "ship"]
-    }
-}
+use shop::{Order, Running, World, by_bus, expected, order, participants, price, secs};
 
 /// A process: its store and its connection to the bus.
 struct Node {

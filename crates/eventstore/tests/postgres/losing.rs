@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use sagamill_eventstore::{Error, EventStore, Expected, Position, Signal, Version};
+use sagamill_testkit::Proxy;
 use sqlx::{Connection, PgConnection, Postgres};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{append, check_dense, everything, log, noted, proxy::Proxy, server::Database};
+use super::{append, check_dense, everything, log, noted, server::Database};
 
 /// Ends every connection of this database but the asker's.
 async fn terminate(connection: &mut PgConnection) {
@@ -20,8 +21,8 @@ async fn terminate(connection: &mut PgConnection) {
 #[tokio::test]
 async fn an_answer_that_is_lost_is_had_by_asking_again() {
     let Some(database) = Database::make() else { return };
-    let proxy = Proxy::before(&database.url()).await;
-    let store = EventStore::connect(&proxy.url(&database.url())).await.unwrap();
+    let proxy = Proxy::start(&database.url()).await.unwrap();
+    let store = EventStore::connect(&proxy.url()).await.unwrap();
     store
         .commit(append("a", Expected::NoStream, [noted("0")]))
         .await
@@ -29,15 +30,16 @@ async fn an_answer_that_is_lost_is_had_by_asking_again() {
     let mut lost = 0;
     for n in 1..6 {
         let expected = [Expected::Exact(Version(n)), Expected::Any][n as usize % 2];
-        let next = append("a", expected, [noted("x")]);
-        // The lookout may be the one whose answer is lost; then this one's comes.
-        proxy.cut_at_the_next_answer();
+        let text = format!("lost-{n}");
+        let next = append("a", expected, [noted(&text)]);
+        // That to this very flush, and not to a look of the lookout's.
+        let _lost = proxy.lose_answer_to(text);
         let receipt = store.commit(next.clone()).await.unwrap()[0];
         assert_eq!((receipt.first, receipt.version), (Position(n + 1), Version(n + 1)));
         lost += usize::from(receipt.repeated);
         assert!(store.commit(next).await.unwrap()[0].repeated);
     }
-    assert!(lost > 0, "no answer was lost");
+    assert_eq!(lost, 5, "each answer was lost");
     let events = everything(&store).await;
     check_dense(&events);
     assert_eq!(events.len(), 6);
@@ -47,17 +49,17 @@ async fn an_answer_that_is_lost_is_had_by_asking_again() {
 #[tokio::test]
 async fn appends_wait_for_a_line_that_comes_back_and_give_up_where_it_does_not() {
     let Some(database) = Database::make() else { return };
-    let proxy = Proxy::before(&database.url()).await;
-    let store = EventStore::connect(&proxy.url(&database.url())).await.unwrap();
+    let proxy = Proxy::start(&database.url()).await.unwrap();
+    let store = EventStore::connect(&proxy.url()).await.unwrap();
     let batch = |n: i64| append("a", Expected::Exact(Version(n)), [noted("x")]);
     store.commit(batch(0)).await.unwrap();
-    proxy.down();
+    proxy.cut();
     let (waited, ()) = tokio::join!(store.commit(batch(1)), async {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        proxy.up();
+        proxy.heal();
     });
     waited.unwrap();
-    proxy.down();
+    proxy.cut();
     let given_up = store.commit(batch(2)).await;
     assert!(
         matches!(given_up, Err(Error::Unavailable { .. } | Error::Unknown(_))),
@@ -66,7 +68,7 @@ async fn appends_wait_for_a_line_that_comes_back_and_give_up_where_it_does_not()
     assert!(given_up.unwrap_err().is_retryable());
     let read = store.read_all().next().await.unwrap();
     assert!(matches!(read, Err(Error::Unavailable { .. })), "{read:?}");
-    proxy.up();
+    proxy.heal();
     store.commit(batch(2)).await.unwrap();
     assert_eq!(everything(&store).await.len(), 3);
 }

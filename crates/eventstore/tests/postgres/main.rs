@@ -12,7 +12,6 @@ mod losing;
 mod opening;
 mod pooler;
 mod presence;
-mod proxy;
 mod saving;
 mod staging;
 mod standing;

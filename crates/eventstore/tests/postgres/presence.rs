@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use sagamill_eventstore::{EventStore, Expected, Feed, ShardBy, Signal};
+use sagamill_testkit::Proxy;
 use uuid::Uuid;
 
-use super::{append, log, noted, proxy::Proxy, server::Database};
+use super::{append, log, noted, server::Database};
 
 const SHARDS: u16 = 8;
 /// Far longer than any of these tests.
@@ -30,8 +31,8 @@ async fn hear(feed: &mut Feed, events: usize) {
 #[tokio::test]
 async fn the_leases_of_the_dead_are_not_waited_for() {
     let Some(database) = Database::make() else { return };
-    let proxy = Proxy::before(&database.url()).await;
-    let dead = EventStore::connect(&proxy.url(&database.url())).await.unwrap();
+    let proxy = Proxy::start(&database.url()).await.unwrap();
+    let dead = EventStore::connect(&proxy.url()).await.unwrap();
     let heir = EventStore::connect(&database.url()).await.unwrap();
     let of_dead = open(&dead).await;
     let owner = dead.new_owner();
@@ -42,7 +43,7 @@ async fn the_leases_of_the_dead_are_not_waited_for() {
             .unwrap();
     }
     // As its end would: the server sees its connections close, and no new one comes.
-    proxy.down();
+    proxy.cut();
     let mut of_heir = open(&heir).await;
     hear(&mut of_heir, 20).await;
     until_gone(&heir, owner).await;

@@ -171,6 +171,20 @@ pub(crate) fn locally() -> Definition<Order> {
         .build()
 }
 
+/// Every third order is too dear, and declined.
+pub(crate) fn price(n: u32) -> u32 {
+    if n.is_multiple_of(3) { 5_000 } else { 450 }
+}
+
+/// What a saga's participants must have done in the end.
+pub(crate) fn expected(n: u32) -> Vec<&'static str> {
+    if n.is_multiple_of(3) {
+        vec!["reserve", "release"]
+    } else {
+        vec!["reserve", "charge", "ship"]
+    }
+}
+
 /// Runs until it is told to stop.
 pub(crate) struct Running {
     pub(crate) stop: CancellationToken,
