@@ -18,9 +18,9 @@ use crate::{
 
 /// Who has less than all shards looks for more at least so often.
 const LOOK: Duration = Duration::from_secs(1);
-/// And who has less than its fair share, for some looks after somebody came or went: others are about to give some up.
+/// And who has less than its fair share, for half a lease after somebody came or went: others see that at a third of it, and
+/// give some up soon after.
 const LOOK_SOON: Duration = Duration::from_millis(250);
-const SOON: u32 = 12;
 
 pub(super) struct Keeper {
     backend: Arc<dyn Backend>,
@@ -31,9 +31,9 @@ pub(super) struct Keeper {
     owner: Uuid,
     ttl: Duration,
     hand_over: Duration,
-    /// How many worked on the subscription at the last look, and how many looks are soon since that changed.
+    /// How many worked on the subscription at the last look, and since when.
     live: usize,
-    soon: u32,
+    since: Instant,
     start: Anchor,
     head: Listener,
     pauses: Pauses,
@@ -73,8 +73,8 @@ impl Keeper {
             owner,
             ttl,
             hand_over,
-            live: 0,
-            soon: 0,
+            live: 1,
+            since: Instant::now(),
             start,
             head,
             pauses,
@@ -114,7 +114,7 @@ impl Keeper {
         let (all, kept) = (usize::from(self.shards), self.shared.lock().kept());
         let look = match kept {
             kept if kept == all => self.ttl,
-            kept if self.soon > 0 && kept < all.div_ceil(self.live) => LOOK_SOON,
+            kept if self.since.elapsed() < self.ttl / 2 && kept < all.div_ceil(self.live) => LOOK_SOON,
             _ => LOOK,
         };
         look.min(self.ttl / 3)
@@ -139,12 +139,9 @@ impl Keeper {
             self.shared.room.notify_one();
             self.shared.changed.notify_one();
         }
-        self.soon = if live == self.live {
-            self.soon.saturating_sub(1)
-        } else {
-            SOON
-        };
-        self.live = live;
+        if live != self.live {
+            (self.live, self.since) = (live, Instant::now());
+        }
         let (fair, kept) = (usize::from(self.shards).div_ceil(live), self.shared.lock().kept());
         if kept > fair {
             let mut shared = self.shared.lock();
