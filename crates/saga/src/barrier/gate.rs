@@ -150,7 +150,7 @@ impl Gate {
         if ask.is_expired(now) {
             return self.late(passage, ask).await;
         }
-        let mut row = self.started(ask, Phase::Forward, now);
+        let mut row = self.begun(ask, Some(action), now);
         let Some(entered) = self.running.enter(ask.effect, Phase::Forward) else {
             return Ok(Verdict::Busy(BUSY));
         };
@@ -176,6 +176,10 @@ impl Gate {
         };
         if action.is_transactional() {
             let (mut passage, answered) = self.inside(passage, action, given).await?;
+            if matches!(answered, Answered::Rejected(_)) {
+                passage.rollback().await?;
+                return self.refuse(ask, row, is_first, answered).await;
+            }
             let verdict = self.write_down(passage.as_mut(), &mut row, answered).await?;
             return self.close(passage, ask, verdict).await;
         }
@@ -185,6 +189,20 @@ impl Gate {
         // Until here: whoever enters takes a row of this process that is only started for one that was left behind.
         drop(entered);
         concluded
+    }
+
+    /// Writes down that an effect was refused, in a transaction of its own: all that the handler changed was taken back with
+    /// its own. What is asked meanwhile finds that nothing was done, which is so.
+    async fn refuse(&self, ask: &Ask, mut row: Row, is_first: bool, answered: Answered) -> Result<Verdict, Stop> {
+        if !is_first {
+            return self.conclude(ask, None, answered).await;
+        }
+        let mut passage = self.barrier.begin().await?;
+        let verdict = self.settle(&mut row, answered);
+        if !passage.insert(&row).await? {
+            return Err(Stop::Collision);
+        }
+        self.close(passage, ask, verdict).await
     }
 
     /// Writes down what an effect outside has come to. It is known now, and costs more than a commit to learn again: so it
@@ -234,7 +252,7 @@ impl Gate {
         let Some(entered) = self.running.enter(ask.effect, Phase::Compensate) else {
             return Ok(Verdict::Busy(BUSY));
         };
-        let mut row = self.started(ask, Phase::Compensate, now);
+        let mut row = self.begun(ask, undo, now);
         let is_first = passage.insert(&row).await?;
         if !is_first {
             row = passage
@@ -269,7 +287,7 @@ impl Gate {
             State::Done => {}
         }
         let undo = undo.ok_or_else(|| no_handler(ask, "the undo of "))?;
-        let (command, reply) = (done.command.clone(), done.reply.clone());
+        let (command, reply) = (done.command.clone(), Some(reply(&done)));
         let given = Given {
             ask: ask.clone(),
             command,
@@ -286,6 +304,11 @@ impl Gate {
             return concluded;
         }
         let (mut passage, answered) = self.inside(passage, undo, given).await?;
+        if matches!(answered, Answered::Rejected(_)) {
+            return Err(Stop::Handler(
+                HandlerError::permanent("an undo cannot be refused").into(),
+            ));
+        }
         done.updated_at = self.store.now();
         passage.update(&done).await?;
         let verdict = self.write_down(passage.as_mut(), &mut row, answered).await?;
@@ -301,14 +324,13 @@ impl Gate {
         }
     }
 
-    /// The handler's changes are part of the passage: kept with it, or taken back.
+    /// The handler's changes are part of the passage, and share its end.
     async fn inside(
         &self,
         mut passage: Box<dyn Passage>,
         handler: &dyn Effect,
         given: Given,
     ) -> Result<(Box<dyn Passage>, Answered), Stop> {
-        passage.before_handler().await?;
         let slot = Slot::default();
         let lent = passage.lend().map(|transaction| slot.put(transaction)).is_some();
         let [before, after] = self.points.around(&given);
@@ -321,9 +343,6 @@ impl Gate {
                 slot.take()
                     .ok_or_else(|| Stop::Handler(HandlerError::permanent(kept).into()))?,
             )?;
-        }
-        if matches!(answered, Answered::Rejected(_)) {
-            passage.undo_handler().await?;
         }
         Ok((passage, answered))
     }
@@ -381,8 +400,13 @@ impl Gate {
         }
     }
 
-    fn started(&self, ask: &Ask, phase: Phase, now: Timestamp) -> Row {
-        let mut row = ask.row(phase, State::Started, now);
+    /// The row of a first ask. Where the effect shares its commit nobody sees it before its end, and it says at once how
+    /// most effects end: then it need not be written twice.
+    fn begun(&self, ask: &Ask, handler: Option<&dyn Effect>, now: Timestamp) -> Row {
+        if handler.is_some_and(Effect::is_transactional) {
+            return ask.row(ask.phase, State::Done, now);
+        }
+        let mut row = ask.row(ask.phase, State::Started, now);
         self.take_over(&mut row, now);
         row
     }
@@ -411,14 +435,21 @@ impl Gate {
     }
 
     async fn write_down(&self, passage: &mut dyn Passage, row: &mut Row, answered: Answered) -> Result<Verdict, Stop> {
+        let before = settled(row);
+        let verdict = self.settle(row, answered);
+        if before.as_ref() != Some(&verdict) {
+            passage.update(row).await?;
+        }
+        Ok(verdict)
+    }
+    fn settle(&self, row: &mut Row, answered: Answered) -> Verdict {
         let (state, reply, verdict) = match answered {
             Answered::Done(reply) => (State::Done, reply.clone(), Verdict::Done(reply)),
             Answered::Rejected(reply) => (State::Rejected, reply.clone(), Verdict::Rejected(reply)),
         };
         (row.state, row.reply, row.owner, row.lease_until) = (state, Some(reply), None, None);
         row.updated_at = self.store.now();
-        passage.update(row).await?;
-        Ok(verdict)
+        verdict
     }
 
     /// Refused, unless it is known how it ended.
@@ -442,13 +473,17 @@ impl Gate {
 
 /// What the row answers for ever; none while it is only started.
 fn settled(row: &Row) -> Option<Verdict> {
-    let reply = || row.reply.clone().unwrap_or_else(|| Bytes::from_static(b"null"));
     match row.state {
         State::Started => None,
-        State::Done => Some(Verdict::Done(reply())),
-        State::Rejected => Some(Verdict::Rejected(reply())),
+        State::Done => Some(Verdict::Done(reply(row))),
+        State::Rejected => Some(Verdict::Rejected(reply(row))),
         State::Tombstone | State::Undone => Some(Verdict::Rejected(error("undone before"))),
     }
+}
+
+/// What was answered; a row that holds nothing stands for an answer of nothing.
+fn reply(row: &Row) -> Bytes {
+    row.reply.clone().unwrap_or_else(|| Bytes::from_static(b"null"))
 }
 
 /// How an undo ends that had nothing to undo, and one that has undone it.

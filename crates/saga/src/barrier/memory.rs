@@ -155,12 +155,6 @@ impl Passage for MemoryPassage {
             Ok(())
         })
     }
-    fn before_handler(&mut self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async { Ok(()) })
-    }
-    fn undo_handler(&mut self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async { Ok(()) })
-    }
     fn lend(&mut self) -> Option<Box<dyn Any + Send>> {
         None
     }
@@ -187,5 +181,8 @@ impl Passage for MemoryPassage {
                 .await?;
             Ok(())
         })
+    }
+    fn rollback(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async { Ok(()) })
     }
 }

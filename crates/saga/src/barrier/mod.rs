@@ -98,16 +98,14 @@ pub(crate) trait Passage: Send {
     fn remove(&mut self, effect: Uuid, phase: Phase) -> BoxFuture<'_, Result<()>>;
     /// Adds a reply to the log, with the transaction. One whose id is there already is left out.
     fn stage(&mut self, effect: Uuid, reply: NewEvent) -> BoxFuture<'_, Result<()>>;
-    /// Marks the place to which [`undo_handler`](Self::undo_handler) goes back.
-    fn before_handler(&mut self) -> BoxFuture<'_, Result<()>>;
-    /// Takes back what the handler changed, and nothing else.
-    fn undo_handler(&mut self) -> BoxFuture<'_, Result<()>>;
     /// Hands the transaction over to a handler; none: there is none to share.
     fn lend(&mut self) -> Option<Box<dyn Any + Send>>;
     /// Takes it back.
     fn take_back(&mut self, transaction: Box<dyn Any + Send>) -> Result<()>;
     /// Commits.
     fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
+    /// Takes back all that was written, the handler's changes too.
+    fn rollback(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
 }
 
 /// The barrier beside a log: in its database, or in its memory.

@@ -47,7 +47,7 @@ pub(crate) struct Row {
     pub(crate) effect: Uuid,
     pub(crate) phase: Phase,
     pub(crate) state: State,
-    /// What was answered, once it is done or rejected.
+    /// What was answered, once it is done or rejected; none: `null`.
     pub(crate) reply: Option<Bytes>,
     /// The command's name and its bytes, as they were first asked: an undo gets these.
     pub(crate) command_name: String,

@@ -164,6 +164,9 @@ impl<D: Sql> Barrier for SqlBarrier<D> {
     }
 }
 
+/// Broken, the transaction is with a handler.
+const LENT: &str = "invariant: nothing is asked of a passage while its transaction is lent";
+
 struct SqlPassage<D: Database> {
     store: EventStore<D>,
     /// None while it is lent to a handler.
@@ -172,9 +175,10 @@ struct SqlPassage<D: Database> {
 
 impl<D: Sql> SqlPassage<D> {
     fn tx(&mut self) -> &mut Transaction<D> {
-        self.tx
-            .as_mut()
-            .expect("invariant: nothing is asked of a passage while its transaction is lent")
+        self.tx.as_mut().expect(LENT)
+    }
+    fn into_tx(self) -> Transaction<D> {
+        self.tx.expect(LENT)
     }
     async fn run(&mut self, sql: &'static str) -> Result<()> {
         let tx = self.tx();
@@ -248,12 +252,6 @@ impl<D: Sql> Passage for SqlPassage<D> {
             Ok(store.stage_in(self.tx(), super::stream(effect), [reply]).await?)
         })
     }
-    fn before_handler(&mut self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.run("SAVEPOINT sagamill_handler"))
-    }
-    fn undo_handler(&mut self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.run("ROLLBACK TO SAVEPOINT sagamill_handler"))
-    }
     fn lend(&mut self) -> Option<Box<dyn Any + Send>> {
         self.tx.take().map(|tx| Box::new(tx) as Box<dyn Any + Send>)
     }
@@ -264,14 +262,11 @@ impl<D: Sql> Passage for SqlPassage<D> {
         self.tx = Some(*tx);
         Ok(())
     }
-    fn commit(mut self: Box<Self>) -> BoxFuture<'static, Result<()>> {
-        Box::pin(async move {
-            let tx = self
-                .tx
-                .take()
-                .expect("invariant: nothing is asked of a passage while its transaction is lent");
-            Ok(tx.commit().await?)
-        })
+    fn commit(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move { Ok(self.into_tx().commit().await?) })
+    }
+    fn rollback(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move { Ok(self.into_tx().rollback().await?) })
     }
 }
 
