@@ -17,6 +17,8 @@ pub(crate) enum Code {
     /// Somebody else is at it.
     #[cfg(feature = "shop")]
     Conflict = 5,
+    /// Some of it could not be done; stderr says what.
+    Partial = 6,
     /// What it needs is not there, or does not answer.
     Unavailable = 7,
     /// It looked, and what it found is not as it must be.

@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, talk to stderr. `failure.rs` has the exit codes.
 
+mod bus;
 #[cfg(feature = "shop")]
 mod dev;
 mod doctor;
@@ -71,6 +72,12 @@ enum Command {
     Subscription(subscription::Command),
     /// Read the log again: all of it, or one stream.
     Replay(replay::Options),
+    /// Publish messages on a bus, and watch them.
+    #[command(subcommand)]
+    Bus(bus::Command),
+    /// See what was given up on a bus, give it to its group again, or throw it away.
+    #[command(subcommand)]
+    Dlq(bus::dead::Command),
     /// Look whether the log is well, and say what to do where it is not.
     Doctor(doctor::Options),
     /// Make the tables of log and sagas where they are missing, or print their statements.
@@ -136,6 +143,8 @@ fn execute(command: Command, setups: serve::Setups) -> Result<Code, Failure> {
             Command::Saga(command) => saga::run(command).await,
             Command::Subscription(command) => subscription::run(command).await,
             Command::Replay(options) => replay::run(options).await,
+            Command::Bus(command) => bus::run(command).await,
+            Command::Dlq(command) => bus::dead::run(command).await,
             Command::Doctor(options) => doctor::run(options).await,
             Command::Migrate(options) => migrate::run(options).await,
             Command::Completions { .. } => Ok(Code::Success),

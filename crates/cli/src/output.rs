@@ -1,6 +1,9 @@
 //! What goes to stdout.
 
-use std::io::{self, StdoutLock, Write};
+use std::{
+    borrow::Cow,
+    io::{self, StdoutLock, Write},
+};
 
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -71,6 +74,17 @@ pub(crate) fn plain(text: &str) -> String {
         }
     };
     text.chars().map(shown).collect()
+}
+
+/// The payload on one line: in JSON a line break can only stand between tokens, where a space does as well.
+pub(crate) fn one_line(payload: &[u8]) -> Option<Cow<'_, str>> {
+    let text = std::str::from_utf8(payload).ok()?;
+    let breaks = ['\n', '\r'];
+    Some(if text.contains(breaks) {
+        text.replace(breaks, " ").into()
+    } else {
+        text.into()
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `sagamill replay`: the log again, to stdout.
 
-use std::{borrow::Cow, io::Write};
+use std::io::Write;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use clap::{ArgGroup, Args, ValueEnum};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     failure::{Code, Failure},
-    output::{LineFormat, json_line, stdout},
+    output::{LineFormat, json_line, one_line, stdout},
     source::Source,
 };
 
@@ -115,17 +115,6 @@ fn write(out: &mut impl Write, recorded: &Recorded) -> std::io::Result<()> {
             causation: recorded.causation,
         },
     )
-}
-
-/// The payload on one line: in JSON a line break can only stand between tokens, where a space does as well.
-fn one_line(payload: &[u8]) -> Option<Cow<'_, str>> {
-    let text = std::str::from_utf8(payload).ok()?;
-    let breaks = ['\n', '\r'];
-    Some(if text.contains(breaks) {
-        text.replace(breaks, " ").into()
-    } else {
-        text.into()
-    })
 }
 
 fn wanted(patterns: &[String], name: &str) -> bool {

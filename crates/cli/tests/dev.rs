@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail them by panicking")]
 
 mod program;
+#[path = "program/dev.rs"]
+mod shop;
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use program::{Dev, output, run};
+use program::{output, run};
 use serde_json::{Value, json};
+use shop::Dev;
 
 #[tokio::test]
 async fn shop_completes_and_compensates_and_its_data_can_be_looked_into() {

@@ -1,0 +1,81 @@
+//! `sagamill bus` and `sagamill dlq`: messages of a bus, published, watched, and what was given up of them.
+
+pub(crate) mod dead;
+mod line;
+mod publish;
+mod watch;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use sagamill::bus::{self, Bus, Topic};
+
+use crate::failure::{Code, Failure};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Publish messages, and say their ids when the bus has confirmed them.
+    Pub(publish::Options),
+    /// Take messages of a topic as a member of a group, one line each: they count as handled by that group.
+    Sub(watch::Options),
+}
+
+/// Which bus.
+#[derive(Debug, Args)]
+pub(crate) struct Connection {
+    /// The bus: `postgres://user@host/database`, `sqlite:FILE`, or another scheme of this build.
+    #[arg(long = "bus", value_name = "URL", env = "SAGAMILL_BUS", hide_env_values = true)]
+    url: String,
+}
+
+impl Connection {
+    async fn open(&self) -> Result<Bus, Failure> {
+        if self.url.split(':').next() == Some("memory") {
+            return Err(Failure::usage(
+                "`memory:` is a bus within one process, and this one has just begun: name one that others are at",
+            ));
+        }
+        let connected = sagamill::connect(&self.url).await;
+        connected
+            .context("cannot connect to the bus")
+            .map_err(|error| Failure::new(Code::Unavailable, error))
+    }
+}
+
+pub(crate) async fn run(command: Command) -> Result<Code, Failure> {
+    match command {
+        Command::Pub(options) => publish::run(options).await,
+        Command::Sub(options) => watch::run(options).await,
+    }
+}
+
+/// A topic to publish to, or whose dead letters are asked for.
+fn topic(name: &str) -> Result<Topic, String> {
+    let topic = Topic::from(name.to_owned());
+    topic.check_name().map(|()| topic).map_err(|error| error.to_string())
+}
+
+/// A topic, or a pattern of some.
+fn pattern(name: &str) -> Result<Topic, String> {
+    let topic = Topic::from(name.to_owned());
+    topic.check_pattern().map(|()| topic).map_err(|error| error.to_string())
+}
+
+/// What the bus says, with the code that a shell goes by.
+fn failure(error: bus::Error) -> Failure {
+    let code = match &error {
+        bus::Error::NoDeadLetter { .. } => Code::NotFound,
+        bus::Error::Disconnected(_) | bus::Error::Unconfirmed(_) => Code::Unavailable,
+        bus::Error::InvalidTopic { .. } | bus::Error::TooLarge { .. } => Code::Usage,
+        _ => Code::Failure,
+    };
+    Failure::new(code, error)
+}
+
+/// Runs something on a bus, and closes it however that ended: else others wait for what it holds.
+async fn on<T>(bus: Bus, work: impl AsyncFnOnce(&Bus) -> Result<T, Failure>) -> Result<T, Failure> {
+    let done = work(&bus).await;
+    let closed = bus.close().await;
+    let done = done?;
+    closed.map_err(failure)?;
+    Ok(done)
+}

@@ -1,0 +1,93 @@
+//! `bus sub`: messages as they come, one line each.
+
+use std::io::Write;
+
+use clap::{Args, ValueEnum};
+use futures_util::StreamExt;
+use sagamill::bus::{Bus, Order, OrderScope, Start, Subscribe, Topic};
+use tokio::{signal, time::Duration};
+
+use super::{Connection, failure, line::MessageLine, on, pattern};
+use crate::{
+    failure::{Code, Failure},
+    output::{json_line, stdout},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    connection: Connection,
+    /// A topic, or a pattern (`payment.*`) where the bus has such.
+    #[arg(value_parser = pattern)]
+    topic: Topic,
+    /// The group, which shares the messages with its other members, and stays when this command has ended.
+    #[arg(long)]
+    group: String,
+    /// Where a group begins that is new.
+    #[arg(long, value_name = "WHERE", default_value = "latest")]
+    from: From,
+    /// Ends after so many messages.
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// Ends when nothing has come for so long.
+    #[arg(long, value_name = "SECONDS")]
+    idle: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum From {
+    Earliest,
+    Latest,
+}
+
+pub(super) async fn run(options: Options) -> Result<Code, Failure> {
+    if options
+        .idle
+        .is_some_and(|idle| Duration::try_from_secs_f64(idle).is_err())
+    {
+        return Err(Failure::usage("--idle must be a number of seconds, zero or more"));
+    }
+    let bus = options.connection.open().await?;
+    on(bus, async |bus| options.watch(bus).await).await
+}
+
+impl Options {
+    async fn watch(&self, bus: &Bus) -> Result<Code, Failure> {
+        let start = match self.from {
+            From::Earliest => Start::Earliest,
+            From::Latest => Start::Latest,
+        };
+        let request = Subscribe::new(self.topic.clone(), self.group.clone()).start(start);
+        // Lines come in the order in which the bus has the messages, as far as it has one.
+        let scope = bus.capabilities().order_scope.min(OrderScope::Process);
+        let request = request.order(Order::Key).order_scope(scope);
+        let mut deliveries = bus.subscribe(request).await.map_err(failure)?;
+        let mut left = self.count.unwrap_or(u64::MAX);
+        let mut interrupted = std::pin::pin!(signal::ctrl_c());
+        while left > 0 {
+            let next = tokio::select! {
+                biased;
+                _ = &mut interrupted => break,
+                next = deliveries.next() => next,
+                () = self.grow_tired() => break,
+            };
+            let Some(next) = next else { break };
+            let delivery = next.map_err(failure)?;
+            {
+                let mut out = stdout();
+                json_line(&mut out, &MessageLine::from(&delivery))?;
+                out.flush()?;
+            }
+            // Shown first: a message that is not acknowledged comes again, one that was not shown would be lost.
+            delivery.ack().await.map_err(failure)?;
+            left -= 1;
+        }
+        Ok(Code::Success)
+    }
+    async fn grow_tired(&self) {
+        match self.idle {
+            Some(idle) => tokio::time::sleep(Duration::from_secs_f64(idle)).await,
+            None => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `bus` and `dlq` on a bus that lies in a file.
+
+#![expect(clippy::unwrap_used, reason = "the tools of a test fail it by panicking")]
+
+mod program;
+
+use std::{path::Path, process::Stdio};
+
+use program::{command, output, run};
+use sagamill::bus::{Bus, Message, Subscribe};
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+
+fn url(directory: &Path) -> String {
+    format!("sqlite:{}", directory.join("bus.db").display())
+}
+fn lines(output: &[u8]) -> Vec<String> {
+    String::from_utf8_lossy(output).lines().map(str::to_owned).collect()
+}
+fn json(output: &[u8]) -> Value {
+    serde_json::from_slice(output).unwrap()
+}
+
+/// Gives up a message of the topic for the group, for a reason.
+async fn give_up(url: &str, messages: usize, reason: &str) {
+    let bus = sagamill::connect(url).await.unwrap();
+    let mut deliveries = bus.subscribe(Subscribe::new("order", "billing")).await.unwrap();
+    for _ in 0..messages {
+        next(&mut deliveries).await.dead(reason).await.unwrap();
+    }
+    drop(deliveries);
+    bus.close().await.unwrap();
+}
+async fn next(deliveries: &mut sagamill::bus::Deliveries) -> sagamill::bus::Delivery {
+    use futures_util::StreamExt;
+    deliveries.next().await.unwrap().unwrap()
+}
+async fn publish(url: &str, messages: impl IntoIterator<Item = Message>) {
+    let bus: Bus = sagamill::connect(url).await.unwrap();
+    bus.publish_to("order", messages).await.unwrap();
+    bus.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_published_is_watched() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = url(directory.path());
+    let publish = [
+        "bus",
+        "pub",
+        "--bus",
+        &url,
+        "order",
+        r#"{"sku":"tea"}"#,
+        "--key",
+        "7",
+        "--type",
+        "order.placed",
+        "-H",
+        "tenant=north",
+    ];
+    let id = lines(&output(&publish).await).remove(0);
+    let watch = [
+        "bus", "sub", "--bus", &url, "order", "--group", "eyes", "--from", "earliest",
+    ];
+    let seen = output(&[&watch[..], &["--count", "1"]].concat()).await;
+    let seen = json(&seen);
+    assert_eq!(
+        (&seen["id"], &seen["key"], &seen["attempt"]),
+        (&id.into(), &"7".into(), &1.into())
+    );
+    assert_eq!((&seen["data"]["sku"], &seen["topic"]), (&"tea".into(), &"order".into()));
+    assert_eq!(seen["headers"]["ce-type"], "order.placed");
+    assert_eq!(seen["headers"]["tenant"], "north");
+    // It was acknowledged, so the group has nothing more.
+    let rest = output(&[&watch[..], &["--idle", "1"]].concat()).await;
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+}
+
+#[tokio::test]
+async fn each_line_of_stdin_is_a_message_in_its_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = url(directory.path());
+    let arguments = [
+        "bus", "pub", "--bus", &url, "order", "--lines", "--key", "1", "-o", "json",
+    ];
+    let mut child = command(&arguments).stdin(Stdio::piped()).spawn().unwrap();
+    let numbers: String = (0..600).map(|n| format!("{n}\n")).collect();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(numbers.as_bytes()).await.unwrap();
+    drop(stdin);
+    let ended = child.wait_with_output().await.unwrap();
+    assert!(ended.status.success());
+    assert_eq!(lines(&ended.stdout).len(), 600);
+    let watch = [
+        "bus", "sub", "--bus", &url, "order", "--group", "eyes", "--from", "earliest", "--count", "600",
+    ];
+    let seen = lines(&output(&watch).await);
+    let numbers: Vec<u64> = seen
+        .iter()
+        .map(|line| json(line.as_bytes())["data"].as_u64().unwrap())
+        .collect();
+    assert_eq!(numbers, (0..600).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_listed_shown_requeued_and_discarded() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = url(directory.path());
+    let message = Message::new(r#"{"n":1}"#).key("a");
+    let id = message.id.to_string();
+    publish(&url, [message]).await;
+    give_up(&url, 1, "no such sku").await;
+    let bus = ["--bus", &url];
+    let queues = json(&output(&[&["dlq", "list", "-o", "json"], &bus[..]].concat()).await);
+    assert_eq!(queues[0]["topic"], "order");
+    assert_eq!(
+        (&queues[0]["group"], &queues[0]["count"]),
+        (&"billing".into(), &1.into())
+    );
+    let one = |verb: &'static str| [&["dlq", verb, "order", "billing", &id][..], &bus].concat();
+    let shown = json(&output(&[&one("show")[..], &["-o", "json"]].concat()).await);
+    assert_eq!(
+        (&shown["reason"], &shown["message"]["data"]["n"]),
+        (&"no such sku".into(), &1.into())
+    );
+    output(&one("requeue")).await;
+    assert_eq!(run(&one("requeue")).await, Some(4), "it is there no more");
+    give_up(&url, 1, "still none").await;
+    let shown = json(&output(&[&one("show")[..], &["-o", "json"]].concat()).await);
+    assert_eq!(
+        (&shown["reason"], &shown["history"][0]["reason"]),
+        (&"still none".into(), &"no such sku".into())
+    );
+    assert_eq!(run(&one("discard")).await, Some(2), "it asks to be sure");
+    output(&[&one("discard")[..], &["--yes"]].concat()).await;
+    assert_eq!(run(&one("show")).await, Some(4));
+}
+
+#[tokio::test]
+async fn all_dead_letters_are_requeued_at_once_and_what_is_missing_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = url(directory.path());
+    publish(&url, (0..5).map(|n| Message::new(n.to_string()))).await;
+    give_up(&url, 5, "not today").await;
+    let bus = ["--bus", &url];
+    let ids = lines(&output(&[&["dlq", "list", "order", "billing", "-o", "ids"], &bus[..]].concat()).await);
+    assert_eq!(ids.len(), 5);
+    let missing = "00000000-0000-4000-8000-000000000000";
+    let two = [&["dlq", "requeue", "order", "billing", &ids[0], missing][..], &bus].concat();
+    assert_eq!(run(&two).await, Some(6), "one of the two");
+    output(&[&["dlq", "requeue", "order", "billing", "--all"], &bus[..]].concat()).await;
+    let left = output(&[&["dlq", "list", "order", "billing", "-o", "ids"], &bus[..]].concat()).await;
+    assert!(left.is_empty());
+    give_up(&url, 5, "again").await;
+}
+
+#[tokio::test]
+async fn what_cannot_work_says_so() {
+    assert_eq!(run(&["bus", "pub", "--bus", "memory:", "order", "x"]).await, Some(2));
+    assert_eq!(
+        run(&["bus", "pub", "--bus", "sqlite:bus.db", "or der", "x"]).await,
+        Some(2)
+    );
+    assert_eq!(run(&["dlq", "list", "--bus", "carrier-pigeon://here"]).await, Some(7));
+    assert_eq!(
+        run(&["dlq", "requeue", "--bus", "sqlite:bus.db", "order", "billing", "no-id"]).await,
+        Some(2)
+    );
+}
