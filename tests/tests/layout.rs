@@ -71,8 +71,12 @@ const PROCESS_CRATES: [&str; 12] = [
     "tracing-subscriber",
 ];
 
-/// Folders that may name rusqlite: the store's own threads, and the baseline of the measurements.
-const RUSQLITE: [&str; 2] = ["crates/eventstore/src/sqlite", "bench/src"];
+/// Clients of databases and brokers, and the folders that may name them: of rusqlite the store's own threads and the baseline
+/// of the measurements, of a broker's its transport and that one's tests.
+const CLIENTS: [(&str, [&str; 2]); 2] = [
+    ("rusqlite", ["crates/eventstore/src/sqlite", "bench/src"]),
+    ("async_nats", ["crates/bus/src/transport/nats", "crates/bus/tests/nats"]),
+];
 
 /// Where environment variables may be read: at the edge of a process, and in tests.
 const PROCESS_FOLDERS: [&str; 7] = [
@@ -132,14 +136,16 @@ fn libraries_know_no_process() {
 }
 
 #[test]
-fn a_database_client_is_named_in_its_own_folder() {
+fn a_client_is_named_in_its_own_folder() {
     for path in sources().into_iter().filter(|path| !is_layout_test(path)) {
-        let allowed = RUSQLITE.iter().any(|folder| path.starts_with(root().join(folder)));
-        assert!(
-            allowed || !code(&path).contains("rusqlite::"),
-            "{} names rusqlite: only {RUSQLITE:?} may; put it behind a trait of the store",
-            shown(&path)
-        );
+        for (client, folders) in CLIENTS {
+            let allowed = folders.iter().any(|folder| path.starts_with(root().join(folder)));
+            assert!(
+                allowed || !code(&path).contains(&format!("{client}::")),
+                "{} names {client}: only {folders:?} may; put it behind a trait",
+                shown(&path)
+            );
+        }
     }
 }
 

@@ -28,6 +28,11 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         // Without the feature `failpoints`: the crash test's own step builds its programs with it.
         // No `--all-targets`: it would build the examples as tests, and a test runs one as the program that it is.
         Step::new("tests", "test --workspace --no-fail-fast").env(SIMULATION),
+        // The brokers' features are off by default, and their tests with them.
+        Step::new(
+            "transports",
+            "test --package sagamill-bus --features nats --no-fail-fast",
+        ),
         Step::new("crash", "test --package sagamill-tests --features crash --test crash").env(CRASH),
     ])
 }

@@ -9,12 +9,17 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use sagamill_testkit::{
-    ALL, TESTS,
+    ALL, TESTS, nats,
     postgres::{self, Installation},
 };
 
 /// Debian's packages make a database of their own when they are installed, unless a file here says no.
 const CLUSTER_SETTINGS: &str = "/etc/postgresql-common/createcluster.d";
+/// What the package index of Python is read with.
+const PIP: [&[&str]; 2] = [
+    &["update"],
+    &["install", "-y", "--no-install-recommends", "python3-pip"],
+];
 const INSTALL: [&[&str]; 2] = [&["update"], &["install", "-y", "--no-install-recommends", "postgresql"]];
 
 /// Servers for one run of the gate. They end with this value, and with this process, however that ends.
@@ -25,6 +30,7 @@ pub(crate) struct Servers {
     pub(crate) took: Duration,
     /// None: the caller has named one.
     _postgres: Option<postgres::Server>,
+    _nats: Option<nats::Server>,
 }
 
 impl Servers {
@@ -46,12 +52,43 @@ impl Servers {
                 (server.url(), Some(server))
             }
         };
+        let (nats_url, nats) = start_nats()?;
         Ok(Self {
-            env: vec![(postgres::URL, url), (TESTS, ALL.to_owned())],
+            env: vec![(postgres::URL, url), (nats::URL, nats_url), (TESTS, ALL.to_owned())],
             took: begun.elapsed(),
             _postgres: postgres,
+            _nats: nats,
         })
     }
+}
+
+/// NATS: the caller's, or one of this run's own.
+fn start_nats() -> anyhow::Result<(String, Option<nats::Server>)> {
+    let installation = nats_installation()?;
+    if let Some(url) = env::var(nats::URL).ok().filter(|url| !url.is_empty()) {
+        println!("NATS of {}, and {installation}", nats::URL);
+        return Ok((url, None));
+    }
+    println!("{installation}");
+    let server = installation.start()?;
+    Ok((server.url(), Some(server)))
+}
+
+/// NATS as this machine has it, or as it gets it: a program in a directory of the user's own.
+fn nats_installation() -> anyhow::Result<nats::Installation> {
+    let missing = match nats::Installation::find() {
+        Ok(found) => return Ok(found),
+        Err(missing) => missing,
+    };
+    println!("{missing}");
+    let got = nats::Installation::install();
+    if got.is_err() && may_install() {
+        PIP.iter().try_for_each(|arguments| apt(arguments))?;
+        nats::Installation::install().context("cannot get NATS")?;
+    } else {
+        got.context("cannot get NATS")?;
+    }
+    Ok(nats::Installation::find()?)
 }
 
 /// PostgreSQL as this machine has it, or as it gets it where root asks for it on a Debian.

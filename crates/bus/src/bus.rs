@@ -24,7 +24,8 @@ pub struct Group {
 }
 
 impl Bus {
-    /// Connects to the broker that the URL names, of those this crate knows: `memory:`.
+    /// Connects to the broker that the URL names, of those this crate knows: `memory:`, and
+    /// `nats://` with the feature `nats`.
     ///
     /// # Errors
     /// [`Error::UnknownScheme`] or [`Error::FeatureOff`] where no transport answers to the URL.
@@ -213,7 +214,12 @@ pub struct Transports(BTreeMap<&'static str, Connect>);
 impl Default for Transports {
     /// Those of this crate.
     fn default() -> Self {
-        Self(BTreeMap::new()).register("memory", |_| async { Ok(Bus::memory()) })
+        let known = Self(BTreeMap::new()).register("memory", |_| async { Ok(Bus::memory()) });
+        #[cfg(feature = "nats")]
+        let known = known.register("nats", |url| crate::nats::Nats::options(url).connect());
+        #[cfg(not(feature = "nats"))]
+        let known = known.left_out("nats", "nats");
+        known
     }
 }
 
@@ -227,6 +233,15 @@ impl Transports {
     {
         self.0.insert(scheme, Arc::new(move |url| Box::pin(connect(url))));
         self
+    }
+    #[cfg(not(feature = "nats"))]
+    fn left_out(self, scheme: &'static str, feature: &'static str) -> Self {
+        self.register(scheme, move |_| async move {
+            Err(Error::FeatureOff {
+                scheme: scheme.to_owned(),
+                feature,
+            })
+        })
     }
     /// Connects by URL.
     ///
@@ -247,5 +262,17 @@ impl Transports {
 impl fmt::Debug for Transports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(all(test, not(feature = "nats")))]
+mod tests {
+    use super::Bus;
+    use crate::Error;
+
+    #[tokio::test]
+    async fn a_transport_that_is_left_out_names_its_feature() {
+        let error = Bus::connect("nats://localhost").await.unwrap_err();
+        assert!(matches!(error, Error::FeatureOff { feature: "nats", .. }), "{error:?}");
     }
 }

@@ -49,6 +49,14 @@
 //! * *Dead letters* keep a message with its reason, its attempts and its history, and can be requeued.
 //! * *What a transport cannot promise is refused*, when it is asked for, with [`Error::Unsupported`].
 //!
+//! # Features
+//!
+//! | feature | |
+//! |---|---|
+//! | `nats` | the bus over NATS JetStream: `nats://` |
+//! | `conformance` | the suite for those who write a transport |
+//! | `failpoints` | see below |
+//!
 //! # Kill points
 //!
 //! With the feature `failpoints` a test can stop the process at `bus.publish.before`, `bus.publish.after`,
@@ -87,6 +95,8 @@ pub use router::{Incoming, Route, RouteLayer, Router, Subscribed};
 pub use settlement::{Emit, Emitter, IntoSettlement};
 pub use topic::Topic;
 pub use transport::memory;
+#[cfg(feature = "nats")]
+pub use transport::nats;
 pub use transport::{Capabilities, Deliveries, HOLD_MAX, Order, OrderScope, Receipt, Start, Subscribe, Transport};
 
 /// What nearly every user of the bus imports.

@@ -6,7 +6,12 @@ use futures_core::{Stream, future::BoxFuture};
 
 use crate::{DeadLetterStore, Delivery, Error, Message, Result, Topic};
 
+#[cfg(feature = "nats")]
+mod lanes;
 pub mod memory;
+#[cfg(feature = "nats")]
+pub mod nats;
+mod wake;
 
 /// How far the order of a key holds while several messages are in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

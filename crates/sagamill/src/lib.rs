@@ -63,6 +63,7 @@
 //! | `sqlite` | logs in SQLite files, handlers that take part in their transactions, and a bus between processes | yes |
 //! | `postgres` | the same in PostgreSQL 15 or later | yes |
 //! | `postgres-tls` | TLS to PostgreSQL, by rustls; needs a C compiler | no |
+//! | `nats` | the bus over NATS JetStream 2.10 or later: `nats://` | no |
 //! | `failpoints` | named points at which a test may kill the process; never for production | no |
 
 pub use sagamill_bus as bus;

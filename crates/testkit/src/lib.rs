@@ -45,16 +45,18 @@
 //! | feature | |
 //! |---|---|
 //! | `postgres` (default) | what tests see of PostgreSQL: databases, roles, standbys; without it, its processes alone |
+//! | `nats` | what tests see of NATS; without it, its process alone |
 //! | `proxy` (default) | [`Proxy`] |
 //!
 //! Linux and other Unix systems.
 
 mod account;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "nats", feature = "postgres"))]
 mod blocking;
 mod error;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "nats", feature = "postgres"))]
 mod left_out;
+pub mod nats;
 mod port;
 pub mod postgres;
 mod process;

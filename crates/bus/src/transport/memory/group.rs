@@ -20,9 +20,9 @@ use super::{
     later, lock,
     member::Ticket,
     queue::{Entry, Queue},
-    roster::{Readiness, Roster, Wake},
+    roster::{Readiness, Roster},
 };
-use crate::{Delivery, Error, Message, Order, Result, Settlement, Topic, dead_letter::Death};
+use crate::{Delivery, Error, Message, Order, Result, Settlement, Topic, dead_letter::Death, transport::wake::Wake};
 
 /// When a dead letter finds no room, its message comes again after this time.
 const FULL_RETRY: Duration = Duration::from_secs(1);
@@ -164,7 +164,7 @@ impl Group {
             if state.roster.another_waits(member) && state.queue.was_had_by(member) {
                 // What one member could not do, perhaps another one can. It comes first; if it does not come, this one does.
                 state.roster.wake_idle(&mut wake);
-                wake.last(cx.waker());
+                wake.add([cx.waker().clone()]);
                 return Found::Nothing(None);
             }
             let delivery = self.deliver(state, member, &mut wake);

@@ -3,6 +3,7 @@
 use std::task::{Context, Waker};
 
 use super::queue::Entry;
+use crate::transport::wake::Wake;
 
 #[derive(Debug, Default)]
 pub(super) struct Roster {
@@ -39,23 +40,6 @@ pub(super) enum Readiness {
     Full,
     /// Its connection was closed.
     Ended,
-}
-
-/// Wakes when it is dropped, after the lock that it was made under.
-#[derive(Default)]
-pub(super) struct Wake(Vec<Waker>);
-
-impl Wake {
-    /// Wakes this one too, after the others.
-    pub(super) fn last(&mut self, waker: &Waker) {
-        self.0.push(waker.clone());
-    }
-}
-
-impl Drop for Wake {
-    fn drop(&mut self) {
-        self.0.drain(..).for_each(Waker::wake);
-    }
 }
 
 impl Roster {
@@ -99,7 +83,7 @@ impl Roster {
         for member in self.members.iter_mut().flatten() {
             if member.connection == connection {
                 member.ended = true;
-                wake.0.extend(member.waker.take());
+                wake.add(member.waker.take());
             }
         }
     }
@@ -129,8 +113,7 @@ impl Roster {
     /// Wakes all members that wait for a message: one of them may be busy elsewhere and never look.
     pub(super) fn wake_idle(&mut self, wake: &mut Wake) {
         for member in self.idle.drain(..) {
-            wake.0
-                .extend(self.members[member].as_mut().and_then(|member| member.waker.take()));
+            wake.add(self.members[member].as_mut().and_then(|member| member.waker.take()));
         }
     }
 
@@ -162,7 +145,7 @@ impl Roster {
         let mut ended = true;
         if let Some(member) = self.members[flight.member].as_mut() {
             if member.in_flight >= member.max_in_flight {
-                wake.0.extend(member.waker.take());
+                wake.add(member.waker.take());
             }
             member.in_flight -= 1;
             ended = member.ended;

@@ -1,0 +1,369 @@
+//! A message as NATS carries it: CloudEvents' binding, with what NATS would lose or obey written in another way.
+//!
+//! Attributes keep their names (`ce-id`), `content-type` is `Content-Type`. The id, the topic and the generation are the
+//! `Nats-Msg-Id`, by which the server drops what it has already; the key is `sagamill-key`. Values are percent-encoded where
+//! CloudEvents says so, or where NATS would lose a part of them. A header whose name NATS cannot carry, or would obey (all
+//! that begin with `Nats-`), is named by the digits of its bytes. JetStream stores at most 64 KiB of headers: where they are
+//! near that, all but these marks stand as JSON before the payload, and `sagamill-headers` says how long that is.
+
+use std::fmt::Write;
+
+use async_nats::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Headers, Key, Message, MessageId, Topic, dead_letter::Death, headers::name};
+
+/// What the server tells repeats by.
+pub(super) const DELIVERY_ID: &str = "Nats-Msg-Id";
+const KEY: &str = "sagamill-key";
+/// How a message was given up, oldest first: on dead letters, and on what was requeued.
+const STORY: &str = "sagamill-story";
+/// Before the digits of a name.
+const NAMED: &str = "sagamill-name-";
+/// How many bytes of the payload are headers.
+const INLINE: &str = "sagamill-headers";
+/// The names above, which are no user's.
+const OWN: [&str; 3] = [KEY, STORY, INLINE];
+const CONTENT_TYPE: &str = "Content-Type";
+/// Headers of more bytes do not travel as such: JetStream takes 64 KiB.
+const WIRE_MAX: usize = 56 << 10;
+/// Most bytes of a story, which travels as a header in any case.
+const STORY_BYTES_MAX: usize = 24 << 10;
+/// The id that Go Watermill gives its messages.
+const WATERMILL_ID: &str = "_watermill_message_uuid";
+const CLOUD_EVENTS: &str = "ce-";
+/// The key of a message that another CloudEvents producer sent.
+const PARTITION_KEY: &str = "ce-partitionkey";
+
+/// One death in a story.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    reason: String,
+    attempts: u32,
+}
+
+/// What tells two deliveries apart for the server: a message on its topic, once for each time it is requeued.
+pub(super) fn delivery_id(message: &Message, topic: &Topic) -> String {
+    let generation = message.headers.get(name::GENERATION).unwrap_or("0");
+    format!("{}:{topic}:{generation}", message.id)
+}
+
+/// The headers and the payload of a message.
+pub(super) fn to_wire(message: &Message, delivery_id: &str, story: &[Death]) -> (HeaderMap, Bytes) {
+    let mut wire = marks(message, delivery_id, story);
+    for (name, value) in message.headers.iter() {
+        let extent = if name.starts_with(CLOUD_EVENTS) {
+            Extent::CloudEvents
+        } else {
+            Extent::Needed
+        };
+        put(&mut wire, &wire_name(name), &encode(value, extent));
+    }
+    if wire_size(&wire) <= WIRE_MAX {
+        return (wire, message.payload.clone());
+    }
+    let mut payload = serde_json::to_vec(&message.headers).unwrap_or_default();
+    let mut wire = marks(message, delivery_id, story);
+    put(&mut wire, INLINE, &payload.len().to_string());
+    payload.extend_from_slice(&message.payload);
+    (wire, payload.into())
+}
+/// What is told of a message beside its headers.
+fn marks(message: &Message, delivery_id: &str, story: &[Death]) -> HeaderMap {
+    let mut wire = HeaderMap::new();
+    put(&mut wire, DELIVERY_ID, &encode(delivery_id, Extent::Needed));
+    if let Some(key) = &message.key {
+        put(&mut wire, KEY, &encode(&key.0, Extent::Needed));
+    }
+    if !story.is_empty() {
+        put(&mut wire, STORY, &tell(story));
+    }
+    wire
+}
+
+/// What arrived, and how it was given up before. A message that nobody gave an id is named by where it lies.
+pub(super) fn from_wire(wire: &HeaderMap, payload: Bytes, place: impl FnOnce() -> String) -> (Message, Vec<Death>) {
+    let own = wire.get(DELIVERY_ID).and_then(|id| own_id(id.as_str()));
+    let mut message = Message {
+        id: own
+            .or_else(|| foreign_id(wire))
+            .unwrap_or_else(|| MessageId::derived(Uuid::nil(), &place(), 0)),
+        key: None,
+        headers: Headers::new(),
+        payload,
+    };
+    let (mut story, mut inline) = (Vec::new(), None);
+    for (name, values) in wire.iter() {
+        let (name, Some(value)) = (name.to_string(), values.first()) else {
+            continue;
+        };
+        // Of others only attributes are known to be encoded.
+        let value = if own.is_some() || name.starts_with(CLOUD_EVENTS) {
+            decode(value.as_str())
+        } else {
+            value.to_string()
+        };
+        match name.as_str() {
+            KEY => message.key = Some(Key(value.into())),
+            STORY => story = told(&value),
+            INLINE if own.is_some() => inline = value.parse().ok(),
+            DELIVERY_ID => (),
+            name => message.headers.set(own_name(name), value),
+        }
+    }
+    if let Some(length) = inline.filter(|length| *length <= message.payload.len()) {
+        message.headers = serde_json::from_slice(&message.payload.split_to(length)).unwrap_or_default();
+    }
+    if message.key.is_none() && own.is_none() {
+        message.key = message.headers.get(PARTITION_KEY).map(|key| Key(key.to_owned().into()));
+    }
+    (message, story)
+}
+
+/// How many bytes headers take on the wire.
+pub(super) fn wire_size(wire: &HeaderMap) -> usize {
+    let line = |name: &HeaderName, value: &HeaderValue| {
+        AsRef::<[u8]>::as_ref(name).len() + value.as_str().len() + ": \r\n".len()
+    };
+    let lines = wire
+        .iter()
+        .flat_map(|(name, values)| values.iter().map(move |value| line(name, value)));
+    "NATS/1.0\r\n\r\n".len() + lines.sum::<usize>()
+}
+
+fn put(wire: &mut HeaderMap, name: &str, value: &str) {
+    // Both were made to fit.
+    if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+        wire.insert(name, value);
+    }
+}
+
+fn own_id(delivery_id: &str) -> Option<MessageId> {
+    let (id, rest) = delivery_id.split_once(':')?;
+    rest.contains(':').then(|| parse(id)).flatten()
+}
+fn foreign_id(wire: &HeaderMap) -> Option<MessageId> {
+    let names = [name::ID, WATERMILL_ID, DELIVERY_ID];
+    names.iter().find_map(|name| parse(wire.get(*name)?.as_str()))
+}
+fn parse(id: &str) -> Option<MessageId> {
+    Uuid::try_parse(id).ok().map(MessageId)
+}
+
+/// The newest deaths that fit, encoded; at least the last.
+fn tell(story: &[Death]) -> String {
+    let told = |deaths: &[Death]| {
+        let told = deaths.iter().map(|death| Told {
+            reason: death.reason.clone(),
+            attempts: death.attempts,
+        });
+        let json = serde_json::to_string(&told.collect::<Vec<_>>()).unwrap_or_default();
+        encode(&json, Extent::Needed)
+    };
+    let mut newest = story;
+    let mut text = told(newest);
+    while text.len() > STORY_BYTES_MAX && newest.len() > 1 {
+        newest = &newest[1..];
+        text = told(newest);
+    }
+    text
+}
+fn told(story: &str) -> Vec<Death> {
+    let told: Vec<Told> = serde_json::from_str(story).unwrap_or_default();
+    let death = |Told { reason, attempts }| Death { reason, attempts };
+    told.into_iter().map(death).collect()
+}
+
+fn wire_name(name: &str) -> String {
+    if name == name::CONTENT_TYPE {
+        return CONTENT_TYPE.to_owned();
+    }
+    let lower = name.to_ascii_lowercase();
+    let plain = !name.is_empty() && name.bytes().all(|byte| matches!(byte, b'!'..=b'~') && byte != b':');
+    let taken = name == CONTENT_TYPE || OWN.contains(&name) || name.starts_with(NAMED);
+    if plain && !taken && !lower.starts_with("nats-") {
+        return name.to_owned();
+    }
+    let mut digits = NAMED.to_owned();
+    for byte in name.bytes() {
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
+}
+fn own_name(name: &str) -> String {
+    if name == CONTENT_TYPE {
+        return name::CONTENT_TYPE.to_owned();
+    }
+    let digits = name.strip_prefix(NAMED).map(|digits| {
+        let pairs = digits.as_bytes().chunks(2);
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        pairs.map(byte).collect::<Option<Vec<u8>>>()
+    });
+    let read = digits.flatten().and_then(|bytes| String::from_utf8(bytes).ok());
+    read.unwrap_or_else(|| name.to_owned())
+}
+
+/// What is encoded of a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// What NATS would lose, and `%`.
+    Needed,
+    /// As the binding of CloudEvents says: also blanks and `"`.
+    CloudEvents,
+}
+
+fn encode(value: &str, extent: Extent) -> String {
+    let mut encoded = String::with_capacity(value.len());
+    let last = value.len().saturating_sub(1);
+    for (index, byte) in value.bytes().enumerate() {
+        let lost = !matches!(byte, b' '..=b'~') || byte == b'%';
+        let blank = byte == b' ' && (index == 0 || index == last);
+        let odd = extent == Extent::CloudEvents && matches!(byte, b' ' | b'"');
+        if lost || blank || odd {
+            let _ = write!(encoded, "%{byte:02X}");
+        } else {
+            encoded.push(char::from(byte));
+        }
+    }
+    encoded
+}
+fn decode(value: &str) -> String {
+    let mut parts = value.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let code = part.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok());
+        match code {
+            Some(byte) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(&part.as_bytes()[2..]);
+            }
+            None => {
+                bytes.push(b'%');
+                bytes.extend_from_slice(part.as_bytes());
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::HeaderMap;
+    use uuid::Uuid;
+
+    use super::{DELIVERY_ID, delivery_id, from_wire, to_wire};
+    use crate::{Key, Message, MessageId, Topic, dead_letter::Death, headers::name};
+
+    fn there_and_back(message: &Message, story: &[Death]) -> (Message, Vec<Death>) {
+        let id = delivery_id(message, &Topic::from("orders.eu"));
+        let (wire, payload) = to_wire(message, &id, story);
+        assert!(super::wire_size(&wire) < 64 << 10);
+        from_wire(&wire, payload, || unreachable!("it has an id"))
+    }
+
+    #[test]
+    fn odd_headers_arrive_as_they_were_sent() {
+        let mut message = Message::new("odd").key("größe / 7\n");
+        let values = [
+            "",
+            " ",
+            " a b ",
+            "größe",
+            "🦀",
+            "%00%0a",
+            "\r\n",
+            "\u{7f}\u{80}",
+            "%",
+            "a=b; c=\"d\"",
+        ];
+        for (index, value) in values.into_iter().enumerate() {
+            message = message
+                .header(format!("x-{index}"), value)
+                .header(format!("ce-x{index}"), value);
+        }
+        let names = [
+            "",
+            "a b",
+            "a:b",
+            "Nats-Rollup",
+            "nats-ttl",
+            "sagamill-key",
+            "Content-Type",
+            "größe",
+            "sagamill-name-",
+        ];
+        for name in names {
+            message = message.header(name, "user's");
+        }
+        let message = message.header(name::CONTENT_TYPE, "text/plain");
+        assert_eq!(there_and_back(&message, &[]), (message, Vec::new()));
+    }
+
+    #[test]
+    fn no_header_of_the_users_is_obeyed() {
+        let message = Message::new("").header("Nats-Rollup", "all").header("nats-msg-id", "x");
+        let (wire, _) = to_wire(&message, "id:topic:0", &[]);
+        let orders: Vec<String> = wire
+            .iter()
+            .map(|(name, _)| name.to_string())
+            .filter(|n| n.to_lowercase().starts_with("nats-"))
+            .collect();
+        assert_eq!(orders, [DELIVERY_ID]);
+    }
+
+    #[test]
+    fn no_key_and_an_empty_key_differ() {
+        let (none, empty) = (Message::new(""), Message::new("").key(""));
+        assert_eq!(there_and_back(&none, &[]).0.key, None);
+        assert_eq!(there_and_back(&empty, &[]).0.key, Some(Key("".into())));
+    }
+
+    #[test]
+    fn a_story_travels() {
+        let death = Death {
+            reason: "größe\nzero".into(),
+            attempts: 3,
+        };
+        let message = Message::new("x");
+        assert_eq!(there_and_back(&message, std::slice::from_ref(&death)).1, [death]);
+    }
+
+    #[test]
+    fn more_headers_than_the_server_stores_travel_with_the_payload() {
+        let headers = 0..64;
+        let message = headers.fold(Message::new("payload").key("k"), |message, n| {
+            message.header(format!("x-{n}"), "größe ".repeat(1_000))
+        });
+        let deaths: Vec<Death> = (0..100)
+            .map(|n| Death {
+                reason: "r".repeat(4_000),
+                attempts: n,
+            })
+            .collect();
+        let (arrived, story) = there_and_back(&message, &deaths);
+        assert_eq!(arrived, message);
+        assert_eq!(story.last(), deaths.last(), "the newest are told");
+    }
+
+    #[test]
+    fn a_foreign_message_is_readable() {
+        let mut wire = HeaderMap::new();
+        wire.insert("x-percent", "%41");
+        wire.insert("ce-subject", "a%20b");
+        wire.insert("ce-partitionkey", "42");
+        wire.insert("_watermill_message_uuid", "67e55044-10b1-426f-9247-bb680e5fe0c8");
+        let (message, _) = from_wire(&wire, "{}".into(), || unreachable!("it has an id"));
+        assert_eq!(message.id.to_string(), "67e55044-10b1-426f-9247-bb680e5fe0c8");
+        assert_eq!(message.headers.get("x-percent"), Some("%41"));
+        assert_eq!(message.headers.get(name::SUBJECT), Some("a b"));
+        assert_eq!(message.key, Some(Key("42".into())));
+        let (bare, _) = from_wire(&HeaderMap::new(), "{}".into(), || "stream:7".into());
+        assert_eq!(
+            bare.id,
+            MessageId::derived(Uuid::nil(), "stream:7", 0),
+            "the same on each delivery"
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! A server of a program, in a throw-away directory.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use super::server::{CONFIG, Place, wait_ready};
+use crate::{
+    Error, Result,
+    account::Account,
+    process,
+    supervisor::{Part, Supervisor},
+};
+
+/// The supervisor's part. What the server has stored stays over its starts.
+const RUN: &str = r#"
+start() {
+    [ -z "$id" ] || wait "$id"
+    printf '%s\n' "$config" >"$dir/config"
+    exec "$program" -c "$dir/config" -a 127.0.0.1 -p "$1" -sd "$dir/data" >&2 &
+    id=$!
+}
+end() {
+    [ -n "$id" ] || return
+    kill -KILL "$id"
+    wait "$id"
+}
+"#;
+
+/// A program, a directory, and the process in it.
+#[derive(Debug)]
+pub(super) struct Native {
+    supervisor: Supervisor,
+    /// None: it was stopped or killed, or never started.
+    pid: Option<u32>,
+}
+
+impl Native {
+    pub(super) fn new(program: &Path, token: &str) -> Result<Self> {
+        let program = program.display().to_string();
+        let config = CONFIG.replace("TOKEN", token);
+        let part = Part {
+            functions: RUN,
+            variables: &[("program", &program), ("config", &config)],
+            arguments: &[],
+        };
+        // As whoever we are: others cannot reach a program below this user's home, and this server does not mind.
+        let supervisor = Supervisor::new(Account::own(), &part)?;
+        Ok(Self { supervisor, pid: None })
+    }
+    fn running(&self) -> u32 {
+        self.pid.expect("invariant: the server looks before it asks")
+    }
+    fn failure(&self, why: &str) -> Error {
+        self.supervisor.failure(&self.name(), why)
+    }
+}
+
+impl Place for Native {
+    fn name(&self) -> String {
+        format!("NATS in {}", self.supervisor.directory().display())
+    }
+    fn start(&mut self, port: u16) -> Result<bool> {
+        let began = self.supervisor.log().len();
+        let pid = self.supervisor.start(port)?.and_then(|id| id.parse().ok());
+        let pid = pid.ok_or_else(|| self.failure("its files could not be made"))?;
+        if wait_ready(port, || process::runs(pid))? {
+            self.pid = Some(pid);
+            return Ok(true);
+        }
+        if process::runs(pid)? {
+            process::kill_tree(pid)?;
+            return Err(self.failure("it did not answer in time"));
+        }
+        let log = self.supervisor.log();
+        if log.get(began..).unwrap_or(&log).contains("address already in use") {
+            return Ok(false);
+        }
+        Err(self.failure("it ended"))
+    }
+    fn stop(&mut self) -> Result<()> {
+        let pid = self.running();
+        process::signal(pid, Signal::TERM);
+        process::wait_gone(&[pid])?;
+        self.pid = None;
+        Ok(())
+    }
+    fn kill(&mut self) -> Result<()> {
+        process::kill_tree(self.running())?;
+        self.pid = None;
+        Ok(())
+    }
+    fn pause(&mut self) -> Result<()> {
+        process::stop_tree(self.running()).map(drop)
+    }
+    fn resume(&mut self) -> Result<()> {
+        process::continue_tree(self.running())
+    }
+    fn log(&self) -> String {
+        self.supervisor.log()
+    }
+}
