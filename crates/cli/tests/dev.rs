@@ -61,6 +61,36 @@ async fn shop_completes_and_compensates_and_its_data_can_be_looked_into() {
     replays(&data).await;
 }
 
+/// The shop over a broker: killed in the middle and started again, all that was under way ends.
+#[cfg(feature = "nats")]
+#[tokio::test]
+async fn shop_over_nats_goes_on_where_it_was_killed() {
+    let Some(server) = sagamill_testkit::nats::own().await else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = ["--rate", "20", "--bus", server.url()];
+    let mut dev = Dev::start(directory.path(), &arguments).await;
+    for _ in 0..10 {
+        dev.saga().await;
+    }
+    dev.kill().await;
+    let mut dev = Dev::start(directory.path(), &arguments).await;
+    let (mut completed, mut compensated) = (0, 0);
+    while completed == 0 || compensated == 0 {
+        match dev.saga().await["state"].as_str() {
+            Some("completed") => completed += 1,
+            Some("compensated") => compensated += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    let (code, said) = dev.interrupt().await;
+    assert_eq!(code, Some(0), "{said}");
+    let data = directory.path().display().to_string();
+    let running = output(&["saga", "list", "--data", &data, "--state", "running", "-o", "ids"]).await;
+    assert_eq!(String::from_utf8(running).unwrap(), "");
+}
+
 async fn looks_the_same_beside_the_process(data: &Path) {
     let listed = output(&["saga", "list", "--data", &data.display().to_string(), "-o", "json"]).await;
     let sagas: Vec<Value> = serde_json::from_slice(&listed).unwrap();

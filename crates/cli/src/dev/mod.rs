@@ -40,6 +40,16 @@ pub(crate) struct Options {
     /// `sagamill_order` and so on, made where it is missing.
     #[arg(long, value_name = "URL", env = "SAGAMILL_STORE", value_parser = server)]
     store: Option<Server>,
+    /// The bus between the services, `memory:` or any that this build knows: `nats://host`, `postgres://user@host/bus`,
+    /// `sqlite:FILE`. What was under way on it goes on when the same data is used again.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SAGAMILL_BUS",
+        hide_env_values = true,
+        default_value = "memory:"
+    )]
+    bus: String,
     /// Where the shop answers over HTTP.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7700")]
     listen: String,
@@ -101,11 +111,16 @@ pub(crate) async fn run(options: Options) -> Result<Code, Failure> {
 async fn run_on<D: Db>(process: Process, options: Options, databases: Databases) -> Result<Code, Failure> {
     let listener = bind(&options.listen).await?;
     let address = listener.local_addr()?;
-    let shop = Shop::<D>::open(&databases).await?;
+    let bus = sagamill::connect(&options.bus)
+        .await
+        .context("cannot connect to the bus")
+        .map_err(|error| Failure::new(Code::Unavailable, error))?;
+    let shop = Shop::<D>::open(&databases, bus.clone()).await?;
     let console = Console::new(options.output, process.shutdown.clone());
     let rate = if options.no_load { 0.0 } else { options.rate };
     let banner = &format!(
-        "sagamill dev\n  shop     http://{address}  /catalog /orders /ledger /metrics /readyz\n  data     {databases}\n  load     {}",
+        "sagamill dev\n  shop     http://{address}  /catalog /orders /ledger /metrics /readyz\n  data     {databases}\n  bus      {}\n  load     {}",
+        bus.transport(),
         load_line(rate, options.seed),
     );
     console.say(banner).await;
@@ -117,8 +132,12 @@ async fn run_on<D: Db>(process: Process, options: Options, databases: Databases)
         Load::new(rate, options.seed, local(address)),
     )
     .await;
+    // A bus that is not closed leaves its messages in doubt to whoever comes next.
+    let closed = bus.close().await;
     console.say(&format!("the data is in {databases}")).await;
-    ended
+    let verdict = ended?;
+    closed.context("the bus was not closed well")?;
+    Ok(verdict)
 }
 
 fn load_line(rate: f64, seed: u64) -> String {

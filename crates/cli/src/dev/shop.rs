@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use sagamill::bus::BoxError;
+use sagamill::bus::{BoxError, Bus};
 use sagamill_service_kit::Health;
 use shop_frame::{Db, Service};
 use shop_inventory::Inventory;
@@ -31,9 +31,8 @@ pub(crate) struct Shop<D: Db> {
 }
 
 impl<D: Db> Shop<D> {
-    /// Opens the database of each service.
-    pub(crate) async fn open(databases: &Databases) -> anyhow::Result<Self> {
-        let bus = sagamill::connect("memory:").await?;
+    /// Opens the database of each service, with this bus between them.
+    pub(crate) async fn open(databases: &Databases, bus: Bus) -> anyhow::Result<Self> {
         let at = |name| databases.of(name);
         let inventory = Inventory::open(&at("inventory"), bus.clone())
             .await

@@ -45,6 +45,11 @@ impl Place {
         &self.database(name).1
     }
 
+    /// Between the services: the log in its own database, unless `SAGAMILL_BUS` names another bus.
+    fn bus(&self) -> String {
+        std::env::var("SAGAMILL_BUS").unwrap_or_else(|_| self.url("bus").to_owned())
+    }
+
     /// The processes, not yet started.
     pub(super) fn members(&self, logs: &Path) -> Vec<Member> {
         let ports: Vec<u16> = free_ports(Role::MEMBERS.len());
@@ -59,10 +64,7 @@ impl Place {
                 Role::Shipping => "shipping",
                 Role::Order | Role::Coordinator => "order",
             };
-            let mut told = vec![
-                ("--database", self.url(database).to_owned()),
-                ("--bus", self.url("bus").to_owned()),
-            ];
+            let mut told = vec![("--database", self.url(database).to_owned()), ("--bus", self.bus())];
             match role {
                 Role::Payment => told.push(("--provider-database", self.url("provider").to_owned())),
                 Role::Order => told.extend([
