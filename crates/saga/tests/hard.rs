@@ -495,6 +495,65 @@ async fn a_clock_that_is_set_back_keeps_nobody_waiting() {
 }
 
 /// Whoever waits has looked at a part of the log that is gone: what stands there now is no less news.
+/// How long a slow step takes in a process.
+#[derive(Clone)]
+struct Takes(Duration);
+
+async fn dawdle(State(Takes(time)): State<Takes>, _: Order) -> Answer<()> {
+    tokio::time::sleep(time).await;
+    Done(())
+}
+async fn hurry(_: Order) -> Answer<()> {
+    Done(())
+}
+
+/// A saga's shard goes to another process while its step runs: both run the same attempt. What the one has not learnt in
+/// time and what the other has are two things, and both are written down.
+#[tokio::test(start_paused = true)]
+async fn two_processes_may_come_to_different_ends_of_one_attempt() {
+    const SAGAS: u32 = 16;
+    let definitions = || {
+        let slow = || local(dawdle).timeout(secs(10)).no_undo();
+        let short = Saga::<Order>::define("short").step("slow", slow()).build();
+        let long = Saga::<Order>::define("long").step("slow", slow());
+        [short, long.step("quick", local(hurry).no_undo()).build()]
+    };
+    let log = Memory::new();
+    let with = |time: Duration| Coordinator::new(&log.open()).with_state(Takes(time));
+    let (stuck, well) = (with(secs(3_600)), with(Duration::from_millis(9_500)));
+    for coordinator in [&stuck, &well] {
+        for definition in definitions() {
+            coordinator.register(definition).unwrap();
+        }
+    }
+    let sagas: Vec<Sagas<Order>> = definitions()
+        .map(|definition| stuck.register(definition).unwrap())
+        .into();
+    let first = Running::coordinator(&stuck);
+    for n in 0..SAGAS {
+        for sagas in &sagas {
+            sagas.start(n, order("tea", 1)).await.unwrap();
+        }
+    }
+    // All of them run in the first process; half of them go to the second, which is done after the first has given up.
+    tokio::time::sleep(secs(1)).await;
+    let second = Running::coordinator(&well);
+    tokio::time::sleep(secs(30)).await;
+    first.kill().await;
+    for (sagas, name) in sagas.iter().zip(["short", "long"]) {
+        for n in 0..SAGAS {
+            let saga = sagas.get(n).await.unwrap();
+            let outcome = tokio::time::timeout(secs(120), saga.outcome()).await;
+            let story = history(&log, &format!("saga-{name}/{n}")).await;
+            assert!(
+                matches!(outcome, Ok(Ok(Outcome::Completed(_)))),
+                "{name} {n}: {outcome:?}, {story:?}"
+            );
+        }
+    }
+    second.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_end_is_told_although_the_log_lost_its_tail() {
     for regrown in [0, 1, 40] {

@@ -23,6 +23,8 @@ use crate::{Error, Result, chain, metric_definitions as metric, wire};
 
 /// How often an append whose outcome is not known is made again before its caller is told.
 const UNKNOWN_MAX: u32 = 5;
+/// So many conflicts in a row are said, and each time that they have doubled.
+const SAY_FROM: u32 = 64;
 /// The longest pause after a conflict.
 const JITTER_MAX_MS: u64 = 64;
 
@@ -168,6 +170,13 @@ impl Host {
             match self.append(stream, &live, decision).await {
                 Err(Error::Store(LogError::Conflict { .. } | LogError::IdReused(_))) => {
                     metric::conflict(&live.plan.name);
+                    if conflicts >= SAY_FROM && conflicts.is_power_of_two() {
+                        tracing::warn!(
+                            stream = &**stream,
+                            conflicts,
+                            "what is decided for a saga is refused again and again"
+                        );
+                    }
                     self.cache.forget(stream);
                     self.pause(stream, conflicts).await;
                 }

@@ -9,12 +9,13 @@ use std::{
 use sagamill_bus::MessageId;
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::cache::Live;
 use super::host::{Host, Outcome, ordinal};
 use super::members::Needs;
 use super::work::Begun;
-use crate::core::{Input, InputKind, Phase, State};
+use crate::core::{Ask, Input, InputKind, Reported, State};
 use crate::{Error, Result, chain, metric_definitions as metric};
 
 /// The longest pause before a turn is tried again that the database could not take.
@@ -293,9 +294,19 @@ fn due(host: &Host, state: &State, live: &Live) -> Vec<Input> {
     timers.map(input).chain(known).collect()
 }
 
-/// The cause of what a local step has come to: the same for each process that runs it.
-pub(crate) fn local_cause(state: &State, effect: uuid::Uuid, phase: Phase, attempt: u32) -> uuid::Uuid {
-    MessageId::derived(state.identity.instance, &format!("local/{effect}/{phase}"), attempt).0
+/// The cause of what a local step has come to: the same for each process that has learnt the same of it. Two may run one
+/// attempt, and come to different ends: those are two things to decide on, and make two events.
+pub(crate) fn local_cause(state: &State, ask: &Ask, reported: &Reported) -> uuid::Uuid {
+    let Ask { effect, phase, .. } = ask;
+    let (end, content) = match reported {
+        Reported::Done(reply) => ("done", &**reply),
+        Reported::Rejected(rejection) => ("rejected", &**rejection),
+        Reported::Expired => ("expired", &[][..]),
+        Reported::Failed(why) => ("failed", why.as_bytes()),
+        Reported::Unknown(why) => ("unknown", why.as_bytes()),
+    };
+    let of = format!("local/{effect}/{phase}/{end}/{:016x}", xxh3_64(content));
+    MessageId::derived(state.identity.instance, &of, ask.attempt).0
 }
 
 impl Item {

@@ -276,7 +276,7 @@ impl Worker {
             }
             let reported = worker.report(&live, &work).await;
             drop(permit);
-            let cause = local_cause(&live.state, work.ask.effect, work.ask.phase, work.ask.attempt);
+            let cause = local_cause(&live.state, &work.ask, &reported);
             let kind = InputKind::Answer {
                 ask: work.ask,
                 reported,
