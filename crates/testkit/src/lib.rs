@@ -53,6 +53,7 @@
 mod account;
 #[cfg(any(feature = "nats", feature = "postgres"))]
 mod blocking;
+mod docker;
 mod error;
 #[cfg(any(feature = "nats", feature = "postgres"))]
 mod left_out;
@@ -63,6 +64,7 @@ mod process;
 #[cfg(feature = "proxy")]
 mod proxy;
 mod random;
+mod server;
 mod supervisor;
 #[cfg(any(feature = "postgres", feature = "proxy"))]
 mod url;

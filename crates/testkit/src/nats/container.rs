@@ -1,16 +1,15 @@
 //! A server in a container of the official image.
 
-use std::process::Command;
-
 use super::{
     installation::IMAGE,
-    server::{CONFIG, Place, wait_ready},
+    server::{CONFIG, wait_ready},
 };
 use crate::{
     Error, Result,
     account::Account,
-    process, random,
-    supervisor::{Part, Supervisor, output, tail},
+    docker, random,
+    server::Place,
+    supervisor::{Part, Supervisor, tail},
 };
 
 /// The supervisor's part.
@@ -24,13 +23,6 @@ start() {
     fi
     docker rm --force --volumes "$name" >&2
     return 1
-}
-end() {
-    for _ in 1 2 3 4 5; do
-        docker inspect "$name" >/dev/null || return
-        docker rm --force --volumes "$name" && return
-        sleep 1
-    done
 }
 "#;
 
@@ -46,7 +38,7 @@ impl Container {
         let name = format!("sagamill-test-{}", random::suffix());
         let config = CONFIG.replace("TOKEN", token);
         let part = Part {
-            functions: RUN,
+            functions: &[RUN, docker::END].concat(),
             variables: &[("name", &name), ("config", &config), ("image", IMAGE)],
             arguments: &[],
         };
@@ -54,14 +46,7 @@ impl Container {
         Ok(Self { supervisor, name })
     }
     fn docker(&self, verb: &str) -> Result<()> {
-        output(Command::new("docker").args([verb, &self.name])).map(drop)
-    }
-    fn is_running(&self) -> bool {
-        let asked = ["inspect", "--format={{.State.Running}}", &self.name];
-        output(Command::new("docker").args(asked)).is_ok_and(|running| running == "true")
-    }
-    fn wait_down(&self) -> Result<()> {
-        process::wait_until(|| Ok(!self.is_running()), "the end of a container")
+        docker::docker(&[verb, &self.name]).map(drop)
     }
 }
 
@@ -71,13 +56,12 @@ impl Place for Container {
     }
     fn start(&mut self, port: u16) -> Result<bool> {
         if self.supervisor.start(port)?.is_none() {
-            let said = self.supervisor.log();
-            if said.contains("already allocated") || said.contains("address already in use") {
+            if docker::is_taken(&self.supervisor.log()) {
                 return Ok(false);
             }
             return Err(self.supervisor.failure(&self.name(), "docker refused"));
         }
-        if wait_ready(port, || Ok(self.is_running()))? {
+        if wait_ready(port, || Ok(docker::is_running(&self.name)))? {
             return Ok(true);
         }
         Err(Error::Start {
@@ -88,11 +72,11 @@ impl Place for Container {
     }
     fn stop(&mut self) -> Result<()> {
         self.docker("stop")?;
-        self.wait_down()
+        docker::wait_down(&self.name)
     }
     fn kill(&mut self) -> Result<()> {
         self.docker("kill")?;
-        self.wait_down()
+        docker::wait_down(&self.name)
     }
     fn pause(&mut self) -> Result<()> {
         self.docker("pause")
@@ -101,10 +85,6 @@ impl Place for Container {
         self.docker("unpause")
     }
     fn log(&self) -> String {
-        let output = Command::new("docker").args(["logs", &self.name]).output();
-        output.map_or_else(
-            |error| error.to_string(),
-            |output| String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
-        )
+        docker::log(&self.name)
     }
 }

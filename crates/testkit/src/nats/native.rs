@@ -4,11 +4,12 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use super::server::{CONFIG, Place, wait_ready};
+use super::server::{CONFIG, wait_ready};
 use crate::{
     Error, Result,
     account::Account,
     process,
+    server::{Place, Program},
     supervisor::{Part, Supervisor},
 };
 
@@ -27,13 +28,9 @@ end() {
 }
 "#;
 
-/// A program, a directory, and the process in it.
+/// A program, and its directory.
 #[derive(Debug)]
-pub(super) struct Native {
-    supervisor: Supervisor,
-    /// None: it was stopped or killed, or never started.
-    pid: Option<u32>,
-}
+pub(super) struct Native(Program);
 
 impl Native {
     pub(super) fn new(program: &Path, token: &str) -> Result<Self> {
@@ -46,57 +43,48 @@ impl Native {
         };
         // As whoever we are: others cannot reach a program below this user's home, and this server does not mind.
         let supervisor = Supervisor::new(Account::own(), &part)?;
-        Ok(Self { supervisor, pid: None })
-    }
-    fn running(&self) -> u32 {
-        self.pid.expect("invariant: the server looks before it asks")
+        Ok(Self(Program::new(supervisor)))
     }
     fn failure(&self, why: &str) -> Error {
-        self.supervisor.failure(&self.name(), why)
+        self.0.supervisor.failure(&self.name(), why)
     }
 }
 
 impl Place for Native {
     fn name(&self) -> String {
-        format!("NATS in {}", self.supervisor.directory().display())
+        format!("NATS in {}", self.0.supervisor.directory().display())
     }
     fn start(&mut self, port: u16) -> Result<bool> {
-        let began = self.supervisor.log().len();
-        let pid = self.supervisor.start(port)?.and_then(|id| id.parse().ok());
+        let began = self.log().len();
+        let pid = self.0.supervisor.start(port)?.and_then(|id| id.parse().ok());
         let pid = pid.ok_or_else(|| self.failure("its files could not be made"))?;
         if wait_ready(port, || process::runs(pid))? {
-            self.pid = Some(pid);
+            self.0.pid = Some(pid);
             return Ok(true);
         }
         if process::runs(pid)? {
             process::kill_tree(pid)?;
             return Err(self.failure("it did not answer in time"));
         }
-        let log = self.supervisor.log();
+        let log = self.log();
         if log.get(began..).unwrap_or(&log).contains("address already in use") {
             return Ok(false);
         }
         Err(self.failure("it ended"))
     }
     fn stop(&mut self) -> Result<()> {
-        let pid = self.running();
-        process::signal(pid, Signal::TERM);
-        process::wait_gone(&[pid])?;
-        self.pid = None;
-        Ok(())
+        self.0.stop(Signal::TERM)
     }
     fn kill(&mut self) -> Result<()> {
-        process::kill_tree(self.running())?;
-        self.pid = None;
-        Ok(())
+        self.0.kill()
     }
     fn pause(&mut self) -> Result<()> {
-        process::stop_tree(self.running()).map(drop)
+        self.0.pause()
     }
     fn resume(&mut self) -> Result<()> {
-        process::continue_tree(self.running())
+        self.0.resume()
     }
     fn log(&self) -> String {
-        self.supervisor.log()
+        self.0.log()
     }
 }

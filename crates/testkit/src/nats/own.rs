@@ -1,12 +1,13 @@
 //! Servers as tests see them: one that they share, and one of a test's own, which it may crash.
 
-use std::{
-    env,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-};
+use std::{env, sync::OnceLock};
 
 use super::{Installation, Server, URL};
-use crate::{Error, Missing, Result, blocking::blocking, left_out::unless_missing};
+use crate::{
+    Error, Missing, Result,
+    blocking::{Handle, blocking},
+    left_out::unless_missing,
+};
 
 /// A NATS of one test's own: stopped, crashed, made to stand still. It goes when this is dropped, and when the process dies.
 ///
@@ -14,7 +15,7 @@ use crate::{Error, Missing, Result, blocking::blocking, left_out::unless_missing
 /// meets the fault while it happens.
 #[derive(Debug, Clone)]
 pub struct Own {
-    server: Arc<Mutex<Server>>,
+    server: Handle<Server>,
     url: String,
 }
 
@@ -63,7 +64,7 @@ async fn start() -> Result<Own> {
     let server = blocking(move || installation.start()).await?;
     Ok(Own {
         url: server.url(),
-        server: Arc::new(Mutex::new(server)),
+        server: Handle::new(server),
     })
 }
 
@@ -79,7 +80,7 @@ impl Own {
     ///
     /// [`Error::State`] where it does not run.
     pub async fn stop(&self) -> Result<()> {
-        self.with(Server::stop).await
+        self.server.with(Server::stop).await
     }
     /// Ends it with `SIGKILL`, as a crash of its machine would, but that the system's buffers survive.
     ///
@@ -87,7 +88,7 @@ impl Own {
     ///
     /// [`Error::State`] where it does not run.
     pub async fn kill(&self) -> Result<()> {
-        self.with(Server::kill).await
+        self.server.with(Server::kill).await
     }
     /// Starts it again after a stop or a crash, and waits until it takes connections.
     ///
@@ -95,7 +96,7 @@ impl Own {
     ///
     /// [`Error::State`] where it runs; [`Error::Start`] with its log.
     pub async fn restart(&self) -> Result<()> {
-        self.with(Server::start).await
+        self.server.with(Server::start).await
     }
     /// Lets it stand still: connections stay open, new ones are taken by the system, and nothing answers.
     ///
@@ -103,7 +104,7 @@ impl Own {
     ///
     /// [`Error::State`] where it does not run.
     pub async fn pause(&self) -> Result<()> {
-        self.with(Server::pause).await
+        self.server.with(Server::pause).await
     }
     /// Lets it go on.
     ///
@@ -111,14 +112,10 @@ impl Own {
     ///
     /// [`Error::State`] where it is not paused.
     pub async fn resume(&self) -> Result<()> {
-        self.with(Server::resume).await
+        self.server.with(Server::resume).await
     }
     /// What the server has said so far, for a test that fails to show.
     pub async fn log(&self) -> String {
-        self.with(|server| server.log()).await
-    }
-    async fn with<T: Send + 'static>(&self, work: impl FnOnce(&mut Server) -> T + Send + 'static) -> T {
-        let server = self.server.clone();
-        blocking(move || work(&mut server.lock().unwrap_or_else(PoisonError::into_inner))).await
+        self.server.with(|server| server.log()).await
     }
 }

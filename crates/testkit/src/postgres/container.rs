@@ -1,7 +1,6 @@
 //! A server in a container of the official image.
 
 use std::{
-    process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -15,8 +14,9 @@ use super::{
 use crate::{
     Error, Result,
     account::Account,
-    process, random,
-    supervisor::{Part, Supervisor, output, tail},
+    docker::{self, docker, is_running, is_taken, log, wait_down},
+    random, server,
+    supervisor::{Part, Supervisor, tail},
 };
 
 /// How often the container is asked whether it is ready: each time, Docker starts a process.
@@ -35,14 +35,6 @@ start() {
     if docker run --publish "127.0.0.1:$port:5432" "$@" >&2; then id=$name; return; fi
     docker rm --force --volumes "$name" >&2
     return 1
-}
-# Docker refuses for a moment what it is about to do for another.
-end() {
-    for _ in 1 2 3 4 5; do
-        docker inspect "$name" >/dev/null || return
-        docker rm --force --volumes "$name" && return
-        sleep 1
-    done
 }
 "#;
 /// What runs inside, instead of the image's own entry point, which first starts a server that is not the one to wait for.
@@ -81,7 +73,7 @@ impl Container {
     fn with(settings: Vec<String>, password: String, prepare: &str, more: &[(&str, &str)]) -> Result<Self> {
         let name = format!("sagamill-test-{}", random::suffix());
         let part = Part {
-            functions: RUN,
+            functions: &[RUN, docker::END].concat(),
             variables: &[("name", &name)],
             arguments: &run_arguments(&name, &password, prepare, more, &settings),
         };
@@ -95,39 +87,32 @@ impl Container {
     fn docker(&self, arguments: &[&str]) -> Result<String> {
         docker(&[arguments, &[&self.name]].concat())
     }
-    fn wait_down(&self) -> Result<()> {
-        process::wait_until(|| Ok(!is_running(&self.name)), "the end of a container")
-    }
 }
 
-impl Place for Container {
+impl server::Place for Container {
     fn name(&self) -> String {
         format!("PostgreSQL in the container {}", self.name)
-    }
-    fn password(&self) -> &str {
-        &self.password
     }
     fn start(&mut self, port: u16) -> Result<bool> {
         let began = self.supervisor.log().len();
         if self.supervisor.start(port)?.is_none() {
             let log = self.supervisor.log();
             let words = log.get(began..).unwrap_or(&log);
-            let taken = words.contains("port is already allocated") || words.contains("address already in use");
-            return if taken {
+            return if is_taken(words) {
                 Ok(false)
             } else {
-                Err(self.supervisor.failure(&Place::name(self), "Docker refused"))
+                Err(self.supervisor.failure(&server::Place::name(self), "Docker refused"))
             };
         }
         wait_ready(&self.name).map(|()| true)
     }
     fn stop(&mut self) -> Result<()> {
         self.docker(&["kill", "--signal=INT"])?;
-        self.wait_down()
+        wait_down(&self.name)
     }
     fn kill(&mut self) -> Result<()> {
         self.docker(&["kill", "--signal=KILL"])?;
-        self.wait_down()
+        wait_down(&self.name)
     }
     fn pause(&mut self) -> Result<()> {
         let mut tries = 1;
@@ -144,6 +129,12 @@ impl Place for Container {
     }
     fn log(&self) -> String {
         format!("{}{}", self.supervisor.log(), log(&self.name))
+    }
+}
+
+impl Place for Container {
+    fn password(&self) -> &str {
+        &self.password
     }
     fn standby(&self, _port: u16) -> Result<Box<dyn Place>> {
         let format = "--format={{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
@@ -191,26 +182,6 @@ pub(super) fn run_for_good(name: &str, password: &str, port: u16) -> Result<()> 
 /// Stops such a server.
 pub(super) fn stop(name: &str) -> Result<()> {
     docker(&["stop", name]).map(drop)
-}
-
-/// Whether a container runs.
-pub(super) fn is_running(name: &str) -> bool {
-    docker(&["inspect", "--format={{.State.Running}}", name]).is_ok_and(|running| running == "true")
-}
-
-fn docker(arguments: &[&str]) -> Result<String> {
-    output(Command::new("docker").args(arguments))
-}
-
-fn log(name: &str) -> String {
-    let output = Command::new("docker").args(["logs", name]).output();
-    output.map_or_else(
-        |error| error.to_string(),
-        |output| {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            text(&output.stdout) + &text(&output.stderr)
-        },
-    )
 }
 
 fn wait_ready(name: &str) -> Result<()> {

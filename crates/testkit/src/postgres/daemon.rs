@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Error, Result,
     account::Account,
-    port, process, random,
+    docker, port, process, random,
     supervisor::{output, tail},
 };
 
@@ -68,7 +68,7 @@ impl Daemon {
             return State::Absent;
         };
         let runs = match self.read(CONTAINER) {
-            Some(name) => container::is_running(&name),
+            Some(name) => docker::is_running(&name),
             None => self.postmaster().is_some_and(|pid| process::runs(pid).unwrap_or(false)),
         };
         // The id in a file of before a reboot may be anybody's now; that and the port together are not.

@@ -17,6 +17,7 @@ use crate::{
     Error, Result,
     account::Account,
     process, random,
+    server::{self, Program},
     supervisor::{Part, Supervisor},
 };
 
@@ -59,13 +60,11 @@ prepare() {
 /// Programs, a directory, and the processes in it.
 #[derive(Debug)]
 pub(crate) struct Native {
-    supervisor: Supervisor,
+    program: Program,
     account: Account,
     programs: PathBuf,
     arguments: Vec<String>,
     password: String,
-    /// The process that starts all others; none: it was stopped or killed, or never started.
-    postmaster: Option<u32>,
 }
 
 impl Native {
@@ -99,40 +98,33 @@ impl Native {
             arguments: &arguments,
         };
         Ok(Self {
-            supervisor: Supervisor::new(account, &part)?,
+            program: Program::new(Supervisor::new(account, &part)?),
             account,
             programs: programs.to_owned(),
             arguments,
             password,
-            postmaster: None,
         })
     }
-    fn running(&self) -> u32 {
-        self.postmaster.expect("invariant: the server looks before it asks")
-    }
     fn failure(&self, why: &str) -> Error {
-        self.supervisor.failure(&self.name(), why)
+        self.program.supervisor.failure(&server::Place::name(self), why)
     }
 }
 
-impl Place for Native {
+impl server::Place for Native {
     fn name(&self) -> String {
-        format!("PostgreSQL in {}", self.supervisor.directory().display())
-    }
-    fn password(&self) -> &str {
-        &self.password
+        format!("PostgreSQL in {}", self.program.supervisor.directory().display())
     }
     fn start(&mut self, port: u16) -> Result<bool> {
-        let began = self.supervisor.log().len();
-        let id = self.supervisor.start(port)?;
+        let began = self.program.supervisor.log().len();
+        let id = self.program.supervisor.start(port)?;
         let id = id.and_then(|id| id.parse().ok());
         let postmaster = id.ok_or_else(|| self.failure("its files could not be made"))?;
-        let data = self.supervisor.directory().join("data");
-        self.postmaster = match wait_ready(&data, postmaster)? {
+        let data = self.program.supervisor.directory().join("data");
+        self.program.pid = match wait_ready(&data, postmaster)? {
             Ready::Yes => Some(postmaster),
             Ready::Late => return Err(self.failure(&format!("it took longer than {START_MAX:?}"))),
             Ready::Ended => {
-                let log = self.supervisor.log();
+                let log = self.program.supervisor.log();
                 let taken = log.get(began..).unwrap_or(&log).contains("could not bind");
                 if !taken {
                     return Err(self.failure("it ended"));
@@ -140,29 +132,29 @@ impl Place for Native {
                 None
             }
         };
-        Ok(self.postmaster.is_some())
+        Ok(self.program.pid.is_some())
     }
     fn stop(&mut self) -> Result<()> {
-        let postmaster = self.running();
         // As `pg_ctl stop -m fast` does: sessions end, a checkpoint is written.
-        process::signal(postmaster, Signal::INT);
-        process::wait_gone(&[postmaster])?;
-        self.postmaster = None;
-        Ok(())
+        self.program.stop(Signal::INT)
     }
     fn kill(&mut self) -> Result<()> {
-        process::kill_tree(self.running())?;
-        self.postmaster = None;
-        Ok(())
+        self.program.kill()
     }
     fn pause(&mut self) -> Result<()> {
-        process::stop_tree(self.running()).map(drop)
+        self.program.pause()
     }
     fn resume(&mut self) -> Result<()> {
-        process::continue_tree(self.running())
+        self.program.resume()
     }
     fn log(&self) -> String {
-        self.supervisor.log()
+        self.program.log()
+    }
+}
+
+impl Place for Native {
+    fn password(&self) -> &str {
+        &self.password
     }
     fn standby(&self, port: u16) -> Result<Box<dyn Place>> {
         let source = format!("host=127.0.0.1 port={port} user={SUPERUSER}");
@@ -171,15 +163,6 @@ impl Place for Native {
         let (arguments, password) = (self.arguments.clone(), self.password.clone());
         let standby = Self::with(self.account, &self.programs, arguments, password, FOLLOW, &variables)?;
         Ok(Box::new(standby))
-    }
-}
-
-impl Drop for Native {
-    fn drop(&mut self) {
-        // The supervisor ends the server, too, but cannot reach processes that stand still, which are then waited for.
-        if let Some(postmaster) = self.postmaster {
-            let _ = process::kill_tree(postmaster);
-        }
     }
 }
 

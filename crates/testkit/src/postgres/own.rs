@@ -1,9 +1,11 @@
 //! A server of one test's own, which it may crash.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use super::{Database, Server, Standby, database::Upkeep, shared::installation};
-use crate::{Result, blocking::blocking, left_out::unless_missing};
+use crate::{
+    Result,
+    blocking::{Handle, blocking},
+    left_out::unless_missing,
+};
 
 /// A PostgreSQL of one test's own: stopped, crashed, made to stand still, copied to a standby. It goes when this is dropped,
 /// and when the process dies, however.
@@ -12,7 +14,7 @@ use crate::{Result, blocking::blocking, left_out::unless_missing};
 /// blocks the runtime: what the test runs meets the fault while it happens.
 #[derive(Debug)]
 pub struct Own {
-    server: Arc<Mutex<Server>>,
+    server: Handle<Server>,
     url: String,
 }
 
@@ -52,7 +54,7 @@ impl Own {
     fn of(server: Server) -> Self {
         Self {
             url: server.url(),
-            server: Arc::new(Mutex::new(server)),
+            server: Handle::new(server),
         }
     }
     /// The URL of the server's own database, as the superuser. It stays the same over restarts.
@@ -74,7 +76,7 @@ impl Own {
     ///
     /// [`Error::State`](crate::Error::State) where it does not run.
     pub async fn stop(&self) -> Result<()> {
-        self.with(Server::stop).await
+        self.server.with(Server::stop).await
     }
     /// Ends all its processes with `SIGKILL`, as a crash of its machine would, but that the system's buffers survive.
     ///
@@ -82,7 +84,7 @@ impl Own {
     ///
     /// [`Error::State`](crate::Error::State) where it does not run.
     pub async fn kill(&self) -> Result<()> {
-        self.with(Server::kill).await
+        self.server.with(Server::kill).await
     }
     /// Starts it again after a stop or a crash, on the same port and data, and waits until it takes connections.
     ///
@@ -90,7 +92,7 @@ impl Own {
     ///
     /// [`Error::State`](crate::Error::State) where it runs; [`Error::Start`](crate::Error::Start) with its log.
     pub async fn restart(&self) -> Result<()> {
-        self.with(Server::start).await
+        self.server.with(Server::start).await
     }
     /// Lets all its processes stand still: connections stay open, new ones are taken by the system, and nothing answers.
     ///
@@ -98,7 +100,7 @@ impl Own {
     ///
     /// [`Error::State`](crate::Error::State) where it does not run.
     pub async fn pause(&self) -> Result<()> {
-        self.with(Server::pause).await
+        self.server.with(Server::pause).await
     }
     /// Lets them go on.
     ///
@@ -106,7 +108,7 @@ impl Own {
     ///
     /// [`Error::State`](crate::Error::State) where it is not paused.
     pub async fn resume(&self) -> Result<()> {
-        self.with(Server::resume).await
+        self.server.with(Server::resume).await
     }
     /// A streaming, asynchronous standby, which has all that is committed by now.
     ///
@@ -115,15 +117,11 @@ impl Own {
     /// [`Error::State`](crate::Error::State) where this server does not run;
     /// [`Error::Start`](crate::Error::Start) with the standby's log.
     pub async fn standby(&self) -> Result<Standby> {
-        let standby = self.with(|server| server.standby()).await?;
+        let standby = self.server.with(|server| server.standby()).await?;
         Standby::follow(Self::of(standby), &self.url).await
     }
     /// What the server has said so far, for a test that fails to show.
     pub async fn log(&self) -> String {
-        self.with(|server| server.log()).await
-    }
-    async fn with<T: Send + 'static>(&self, work: impl FnOnce(&mut Server) -> T + Send + 'static) -> T {
-        let server = self.server.clone();
-        blocking(move || work(&mut server.lock().unwrap_or_else(PoisonError::into_inner))).await
+        self.server.with(|server| server.log()).await
     }
 }

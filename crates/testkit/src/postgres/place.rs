@@ -1,9 +1,7 @@
 //! Where one server's files are and its processes run.
 
-use std::fmt;
-
 use super::template::SUPERUSER;
-use crate::Result;
+use crate::{Result, server};
 
 /// Settings of every server here, as `postgresql.conf` names them. Whatever makes commits durable stays as it is by default:
 /// crash tests and measurements rest on it.
@@ -15,24 +13,10 @@ pub(crate) const SETTINGS: [(&str, &str); 3] = [
     ("log_line_prefix", "%m [%p] %q%u@%d "),
 ];
 
-/// Where a server's files are and its processes run: in a directory of this machine, or in a container.
-pub(crate) trait Place: fmt::Debug + Send + Sync {
-    /// What it is, in words for errors.
-    fn name(&self) -> String;
+/// A place of PostgreSQL.
+pub(crate) trait Place: server::Place {
     /// The superuser's password.
     fn password(&self) -> &str;
-    /// Starts it on a port and waits until it takes connections. False: the port is taken.
-    fn start(&mut self, port: u16) -> Result<bool>;
-    /// Ends it in order: what is committed and what is shared memory is on disk.
-    fn stop(&mut self) -> Result<()>;
-    /// Ends it as a crash would.
-    fn kill(&mut self) -> Result<()>;
-    /// Lets all its processes stand still.
-    fn pause(&mut self) -> Result<()>;
-    /// Lets them go on.
-    fn resume(&mut self) -> Result<()>;
-    /// What it has said.
-    fn log(&self) -> String;
     /// A copy of this server, which runs on that port, to be started as its standby.
     fn standby(&self, port: u16) -> Result<Box<dyn Place>>;
 }
