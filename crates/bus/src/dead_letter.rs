@@ -104,7 +104,7 @@ impl DeadLetters {
         loop {
             let page = self.list(after, PAGE).await?;
             let Some(last) = page.last() else {
-                return Err(self.missing(id));
+                return Err(Error::no_dead_letter(&self.topic, &self.group, id));
             };
             after = Some(last.position);
             if let Some(found) = page.into_iter().find(|letter| letter.message.id == id) {
@@ -125,13 +125,6 @@ impl DeadLetters {
     /// [`Error::NoDeadLetter`] where there is none of this id.
     pub async fn discard(&self, id: MessageId) -> Result<()> {
         self.store.discard(&self.topic, &self.group, id).await
-    }
-    fn missing(&self, id: MessageId) -> Error {
-        Error::NoDeadLetter {
-            topic: self.topic.to_string(),
-            group: self.group.clone(),
-            id,
-        }
     }
 }
 

@@ -20,7 +20,7 @@ pub enum Error {
         feature: &'static str,
     },
     /// No transport answers to this scheme.
-    #[error("no transport for `{scheme}:`; known are memory, kafka, amqp, nats, sqlite, postgres")]
+    #[error("no transport for `{scheme}:`; known are memory, nats, sqlite, postgres")]
     UnknownScheme {
         /// The URL's scheme.
         scheme: String,
@@ -102,6 +102,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// For authors of transports: there is no such dead letter.
+    #[must_use]
+    pub fn no_dead_letter(topic: &crate::Topic, group: &str, id: crate::MessageId) -> Self {
+        Self::NoDeadLetter {
+            topic: topic.to_string(),
+            group: group.to_owned(),
+            id,
+        }
+    }
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

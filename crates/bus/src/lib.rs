@@ -98,6 +98,7 @@ pub use transport::memory;
 #[cfg(feature = "nats")]
 pub use transport::nats;
 pub use transport::{Capabilities, Deliveries, HOLD_MAX, Order, OrderScope, Receipt, Start, Subscribe, Transport};
+pub use transport::{Roster, Wake};
 
 /// What nearly every user of the bus imports.
 pub mod prelude {

@@ -79,6 +79,17 @@ impl Message {
         self.headers.set(name, value);
         self
     }
+    /// For authors of transports: how often it was put back from the dead letters.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        let generation = self.headers.get(name::GENERATION).and_then(|text| text.parse().ok());
+        generation.unwrap_or_default()
+    }
+    /// For authors of transports: it is put back once more, as a delivery of its own.
+    pub fn raise_generation(&mut self) {
+        let next = self.generation().saturating_add(1);
+        self.headers.set(name::GENERATION, next.to_string());
+    }
     /// Whether every transport carries it.
     pub(crate) fn check(&self) -> Result<()> {
         let fits = |part, size, max| {

@@ -11,7 +11,10 @@ mod lanes;
 pub mod memory;
 #[cfg(feature = "nats")]
 pub mod nats;
+mod roster;
 mod wake;
+
+pub use self::{roster::Roster, wake::Wake};
 
 /// How far the order of a key holds while several messages are in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

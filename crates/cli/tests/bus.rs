@@ -7,9 +7,10 @@ mod program;
 use std::{path::Path, process::Stdio};
 
 use program::{command, output, run};
+use rustix::process::{Pid, Signal, kill_process};
 use sagamill::bus::{Bus, Message, Subscribe};
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 fn url(directory: &Path) -> String {
     format!("sqlite:{}", directory.join("bus.db").display())
@@ -75,6 +76,25 @@ async fn what_is_published_is_watched() {
     // It was acknowledged, so the group has nothing more.
     let rest = output(&[&watch[..], &["--idle", "1"]].concat()).await;
     assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+}
+
+#[tokio::test]
+async fn a_watcher_that_is_told_to_end_leaves_nothing_in_doubt() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = url(directory.path());
+    let watch = [
+        "bus", "sub", "--bus", &url, "order", "--group", "eyes", "--from", "earliest",
+    ];
+    publish(&url, [Message::new("1")]).await;
+    let mut child = command(&watch).spawn().unwrap();
+    let mut seen = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(seen.next_line().await.unwrap().is_some());
+    let pid = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert!(child.wait().await.unwrap().success());
+    publish(&url, [Message::new("2")]).await;
+    let next = output(&[&watch[..], &["--count", "1"]].concat()).await;
+    assert_eq!(json(&next)["data"], 2);
 }
 
 #[tokio::test]

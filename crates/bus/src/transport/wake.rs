@@ -2,13 +2,13 @@
 
 use std::task::Waker;
 
-/// Wakes when it is dropped: made before the lock is taken, it outlives it.
-#[derive(Default)]
-pub(super) struct Wake(Vec<Waker>);
+/// For authors of transports: wakes when it is dropped. Made before the lock is taken, it outlives it.
+#[derive(Debug, Default)]
+pub struct Wake(Vec<Waker>);
 
 impl Wake {
     /// Adds one, if there is one; they are woken in this order.
-    pub(super) fn add(&mut self, waker: impl IntoIterator<Item = Waker>) {
+    pub fn add(&mut self, waker: impl IntoIterator<Item = Waker>) {
         self.0.extend(waker);
     }
 }

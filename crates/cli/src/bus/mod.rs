@@ -22,7 +22,7 @@ pub(crate) enum Command {
 /// Which bus.
 #[derive(Debug, Args)]
 pub(crate) struct Connection {
-    /// The bus: `postgres://user@host/database`, `sqlite:FILE`, or another scheme of this build.
+    /// The bus: `nats://host`, `postgres://user@host/database`, `sqlite:FILE`, or another scheme of this build.
     #[arg(long = "bus", value_name = "URL", env = "SAGAMILL_BUS", hide_env_values = true)]
     url: String,
 }

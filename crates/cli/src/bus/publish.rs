@@ -139,7 +139,7 @@ impl Options {
         match failed {
             None => Ok(()),
             Some((id, error)) => {
-                eprintln!("message {id} was not published, and nothing after its call; what is listed was");
+                eprintln!("message {id} was not published; those whose ids are listed were");
                 Err(failure(error))
             }
         }

@@ -5,7 +5,8 @@ use std::io::Write;
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
 use sagamill::bus::{Bus, Order, OrderScope, Start, Subscribe, Topic};
-use tokio::{signal, time::Duration};
+use sagamill_service_kit::Shutdown;
+use tokio::time::Duration;
 
 use super::{Connection, failure, line::MessageLine, on, pattern};
 use crate::{
@@ -63,11 +64,12 @@ impl Options {
         let request = request.order(Order::Key).order_scope(scope);
         let mut deliveries = bus.subscribe(request).await.map_err(failure)?;
         let mut left = self.count.unwrap_or(u64::MAX);
-        let mut interrupted = std::pin::pin!(signal::ctrl_c());
+        let shutdown = Shutdown::new();
+        shutdown.on_signals()?;
         while left > 0 {
             let next = tokio::select! {
                 biased;
-                _ = &mut interrupted => break,
+                () = shutdown.requested() => break,
                 next = deliveries.next() => next,
                 () = self.grow_tired() => break,
             };

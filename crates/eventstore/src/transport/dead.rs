@@ -56,7 +56,10 @@ impl DeadLetterOffice {
             limit: 1,
         };
         let graves = self.store.backend().graves(&ask).await.map_err(|error| fault(&error))?;
-        graves.into_iter().next().ok_or_else(|| missing(topic, group, id))
+        graves
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::no_dead_letter(topic, group, id))
     }
     /// The message; none where the log has lost it.
     async fn message(&self, grave: &Grave) -> Result<Option<Letter>> {
@@ -71,7 +74,10 @@ impl DeadLetterOffice {
     /// Back first, then out of the dead letters: between the two it may be in both, and a second call puts it back once.
     async fn revive(&self, topic: &Topic, group: &str, id: MessageId) -> Result<()> {
         let grave = self.grave(topic, group, id).await?;
-        let letter = self.message(&grave).await?.ok_or_else(|| missing(topic, group, id))?;
+        let letter = self
+            .message(&grave)
+            .await?
+            .ok_or_else(|| Error::no_dead_letter(topic, group, id))?;
         let (stream, event) = envelope::revival(self.transport, group, letter, death(&grave))?;
         let append = Append {
             stream,
@@ -112,7 +118,9 @@ impl DeadLetterStore for DeadLetterOffice {
         Box::pin(async move {
             let grave = self.grave(topic, group, id).await?;
             let taken = self.exhume(grave.number).await?;
-            taken.then_some(()).ok_or_else(|| missing(topic, group, id))
+            taken
+                .then_some(())
+                .ok_or_else(|| Error::no_dead_letter(topic, group, id))
         })
     }
 }
@@ -121,13 +129,5 @@ fn death(grave: &Grave) -> Death {
     Death {
         reason: grave.reason.clone(),
         attempts: grave.attempts,
-    }
-}
-
-fn missing(topic: &Topic, group: &str, id: MessageId) -> Error {
-    Error::NoDeadLetter {
-        topic: topic.to_string(),
-        group: group.to_owned(),
-        id,
     }
 }

@@ -52,8 +52,7 @@ pub(super) fn revival(
         mut story,
         ..
     } = letter;
-    let next = generation(&message.headers).saturating_add(1);
-    message.headers.set(name::GENERATION, next.to_string());
+    message.raise_generation();
     let id = delivery(&message, &format!("bus:{topic}/{group}"));
     story.push(last);
     let told = &story[story.len().saturating_sub(DEATHS)..];
@@ -109,14 +108,8 @@ pub(super) fn letter(event: Recorded, origin: &Origin) -> Option<Letter> {
     })
 }
 
-/// How often it was put back from the dead letters.
-pub(super) fn generation(headers: &Headers) -> u32 {
-    let generation = headers.get(name::GENERATION).and_then(|text| text.parse().ok());
-    generation.unwrap_or_default()
-}
-
 fn delivery(message: &Message, what: &str) -> Uuid {
-    MessageId::derived(message.id.0, what, generation(&message.headers)).0
+    MessageId::derived(message.id.0, what, message.generation()).0
 }
 
 fn carry(

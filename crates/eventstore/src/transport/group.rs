@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sagamill_bus::{Delivery, Error, Order, Result, Subscribe};
+use sagamill_bus::{Delivery, Error, Order, Result, Roster, Subscribe, Wake};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,6 @@ use super::{
     fault,
     member::Ticket,
     notes::{Notes, Request, Then},
-    roster::{Roster, Wake},
 };
 use crate::{
     Progress,

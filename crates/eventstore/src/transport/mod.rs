@@ -39,7 +39,6 @@ mod member;
 mod notes;
 mod publish;
 mod pump;
-mod roster;
 mod settle;
 
 use std::{

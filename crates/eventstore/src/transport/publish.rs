@@ -104,7 +104,7 @@ impl Publisher {
     async fn is_here(&self, topic: &Topic, message: &Message) -> Option<Result<Receipt>> {
         let log = message.headers.get(name::LOG)?;
         let from_here = Uuid::try_parse(log).is_ok_and(|log| log == self.store.log_id());
-        let first = envelope::generation(&message.headers) == 0;
+        let first = message.generation() == 0;
         let place = message.headers.get(name::SEQUENCE).filter(|_| from_here && first)?;
         let position = Position(place.split_once('.')?.0.parse().ok()?);
         let event = self.store.read_all().from(position).limit(1).next().await?;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_core::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use sagamill_bus::Wake;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
@@ -12,7 +13,6 @@ use super::{
     envelope::letter,
     group::{Group, State},
     notes::{Request, Then, Together},
-    roster::Wake,
     settle::TRIAL,
 };
 use crate::{

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use jiff::Timestamp;
-use sagamill_bus::{Error, Result, Settlement, Topic};
+use sagamill_bus::{Error, Result, Settlement, Topic, Wake};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
@@ -16,7 +16,6 @@ use super::{
     fault,
     group::{Group, State},
     notes::{Request, Then},
-    roster::Wake,
 };
 use crate::{
     Lease,

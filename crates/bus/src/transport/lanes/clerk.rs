@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Broker, Group, book::Chore, entry::Stage, group::State};
-use crate::{Result, error::chain, transport::wake::Wake};
+use crate::{Result, Wake, error::chain};
 
 /// So long an attempt that is counted keeps the next one waiting at most.
 const TRIAL: Duration = Duration::from_secs(30);

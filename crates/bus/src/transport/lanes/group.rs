@@ -13,9 +13,12 @@ use super::{
     book::Book,
     entry::{Arrival, Entry, Note, Stage},
     member::{Member, Ticket},
-    roster::Roster,
 };
-use crate::{Deliveries, Delivery, Error, Order, Result, Subscribe, transport::wake::Wake};
+use crate::{Deliveries, Delivery, Error, Order, Result, Roster, Subscribe, Wake};
+
+/// So many messages are fetched for a member beyond what it may have unsettled, at most: enough that it need not wait for
+/// the broker, and few enough that another process is not kept waiting for them.
+const PREFETCH_MAX: usize = 64;
 
 pub(crate) struct Group<B: Broker> {
     pub(super) broker: B,
@@ -156,7 +159,7 @@ impl<B: Broker> Group<B> {
     /// How many more messages are to be asked for.
     pub(crate) fn room(&self) -> usize {
         let state = self.lock();
-        let most = state.roster.busy_max();
+        let most = state.roster.limits().map(busy_max).sum();
         let room = state.book.room(most);
         // Asked for a quarter at a time: a question for each message would cost more than the message.
         if room >= most.div_ceil(4) { room } else { 0 }
@@ -214,6 +217,11 @@ impl<B: Broker> Group<B> {
     pub(crate) fn is_settling(&self) -> bool {
         self.lock().book.is_settling()
     }
+}
+
+/// How many messages may be held that are with a member or on their way to it, where it may have so many unsettled.
+fn busy_max(max_in_flight: usize) -> usize {
+    max_in_flight + max_in_flight.min(PREFETCH_MAX)
 }
 
 /// What the next process must know of a message that is given back: that an attempt that was counted was not made, or that

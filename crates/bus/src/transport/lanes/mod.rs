@@ -25,7 +25,6 @@ mod clerk;
 mod entry;
 mod group;
 mod member;
-mod roster;
 mod settle;
 #[cfg(test)]
 mod tests;

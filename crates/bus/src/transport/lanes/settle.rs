@@ -9,7 +9,7 @@ use super::{
     entry::{Entry, Stage},
     group::{Group, State},
 };
-use crate::{Error, Result, Settlement, dead_letter::Death, transport::wake::Wake};
+use crate::{Error, Result, Settlement, Wake, dead_letter::Death};
 
 /// When a dead letter cannot be put away, its message comes again after this time.
 const BURY_AGAIN: Duration = Duration::from_secs(1);

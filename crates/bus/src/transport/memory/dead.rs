@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use super::broker::Broker;
 use crate::{
     DeadLetter, DeadLetterQueue, DeadLetterStore, Error, Message, MessageId, Result, Topic, dead_letter::Death,
-    headers::name,
 };
 
 /// The dead letters of one topic and group, oldest first.
@@ -69,21 +68,11 @@ impl DeadLetterOffice {
                 return Ok((candidate, letter));
             }
         }
-        Err(Error::NoDeadLetter {
-            topic: topic.to_string(),
-            group: group.to_owned(),
-            id,
-        })
+        Err(Error::no_dead_letter(topic, group, id))
     }
     fn requeue(&self, topic: &Topic, group: &str, id: MessageId) -> Result<()> {
         let (group, mut letter) = self.take(topic, group, id)?;
-        let generation = letter
-            .message
-            .headers
-            .get(name::GENERATION)
-            .and_then(|text| text.parse().ok());
-        let generation = generation.unwrap_or(0_u64).saturating_add(1);
-        letter.message.headers.set(name::GENERATION, generation.to_string());
+        letter.message.raise_generation();
         letter.history.push(letter.last);
         group.revive(letter.message, topic, letter.history);
         Ok(())

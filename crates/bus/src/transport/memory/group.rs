@@ -22,7 +22,7 @@ use super::{
     queue::{Entry, Queue},
     roster::{Readiness, Roster},
 };
-use crate::{Delivery, Error, Message, Order, Result, Settlement, Topic, dead_letter::Death, transport::wake::Wake};
+use crate::{Delivery, Error, Message, Order, Result, Settlement, Topic, Wake, dead_letter::Death};
 
 /// When a dead letter finds no room, its message comes again after this time.
 const FULL_RETRY: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use std::task::{Context, Waker};
 
 use super::queue::Entry;
-use crate::transport::wake::Wake;
+use crate::Wake;
 
 #[derive(Debug, Default)]
 pub(super) struct Roster {

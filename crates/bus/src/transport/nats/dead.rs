@@ -14,7 +14,7 @@ use super::{
     link::Link,
 };
 use crate::{
-    DeadLetter, DeadLetterQueue, DeadLetterStore, Death, Error, Message, MessageId, Result, Topic, headers::name,
+    DeadLetter, DeadLetterQueue, DeadLetterStore, Death, Error, Message, MessageId, Result, Topic,
     transport::lanes::Letter,
 };
 
@@ -98,20 +98,16 @@ impl DeadLetterOffice {
         let subject = self.0.names.dead(topic, group, id);
         match self.stream().await?.get_last_raw_message_by_subject(&subject).await {
             Ok(message) => Ok(Grave::open(message)),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Err(missing(topic, group, id)),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                Err(Error::no_dead_letter(topic, group, id))
+            }
             Err(error) => Err(Error::Disconnected(Box::new(error))),
         }
     }
     /// Back first, then out of the dead letters: between the two it may be in both, and a second call puts it back once.
     async fn revive(&self, topic: &Topic, group: &str, id: MessageId) -> Result<()> {
         let mut grave = self.find(topic, group, id).await?;
-        let generation = grave
-            .message
-            .headers
-            .get(name::GENERATION)
-            .and_then(|text| text.parse().ok());
-        let generation = generation.unwrap_or(0_u64).saturating_add(1);
-        grave.message.headers.set(name::GENERATION, generation.to_string());
+        grave.message.raise_generation();
         let delivery = format!("{}:{group}", delivery_id(&grave.message, topic));
         let subject = self.0.names.again(group, topic);
         self.0.send(subject, &grave.message, &delivery, &grave.story).await?;
@@ -173,15 +169,9 @@ impl DeadLetterStore for DeadLetterOffice {
         Box::pin(async move {
             let grave = self.find(topic, group, id).await?;
             let taken = self.exhume(grave.position).await?;
-            taken.then_some(()).ok_or_else(|| missing(topic, group, id))
+            taken
+                .then_some(())
+                .ok_or_else(|| Error::no_dead_letter(topic, group, id))
         })
-    }
-}
-
-fn missing(topic: &Topic, group: &str, id: MessageId) -> Error {
-    Error::NoDeadLetter {
-        topic: topic.to_string(),
-        group: group.to_owned(),
-        id,
     }
 }

@@ -1,12 +1,16 @@
-//! The members of a group in this process, and whom to wake.
+//! The members of a group in one connection, and whom to wake.
 
 use std::{
     collections::BTreeMap,
     task::{Context, Waker},
 };
 
+use super::wake::Wake;
+
+/// For authors of transports: the members of a group in one connection, how many messages each of them has unsettled, and
+/// how they are woken. No lock in here.
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub struct Roster {
     members: BTreeMap<u64, Member>,
     joined: u64,
 }
@@ -18,18 +22,9 @@ struct Member {
     waker: Option<Waker>,
 }
 
-/// Wakes when it is dropped, after the lock that it was made under.
-#[derive(Default)]
-pub(super) struct Wake(Vec<Waker>);
-
-impl Drop for Wake {
-    fn drop(&mut self) {
-        self.0.drain(..).for_each(Waker::wake);
-    }
-}
-
 impl Roster {
-    pub(super) fn join(&mut self, max_in_flight: usize) -> u64 {
+    /// Adds a member that may have so many messages unsettled, and answers its number.
+    pub fn join(&mut self, max_in_flight: usize) -> u64 {
         self.joined += 1;
         let member = Member {
             in_flight: 0,
@@ -39,21 +34,27 @@ impl Roster {
         self.members.insert(self.joined, member);
         self.joined
     }
-    /// Answers whether nobody is left.
-    pub(super) fn leave(&mut self, member: u64) -> bool {
+    /// Takes a member out; answers whether nobody is left.
+    pub fn leave(&mut self, member: u64) -> bool {
         self.members.remove(&member);
         self.members.is_empty()
     }
-    pub(super) fn members(&self) -> Vec<u64> {
+    /// The members.
+    pub fn members(&self) -> Vec<u64> {
         self.members.keys().copied().collect()
     }
+    /// How many messages each member may have unsettled.
+    pub fn limits(&self) -> impl Iterator<Item = usize> {
+        self.members.values().map(|member| member.max_in_flight)
+    }
     /// Whether a member may take one more.
-    pub(super) fn may_take(&self, member: u64) -> bool {
+    pub fn may_take(&self, member: u64) -> bool {
         self.members
             .get(&member)
             .is_some_and(|member| member.in_flight < member.max_in_flight)
     }
-    pub(super) fn wait(&mut self, member: u64, cx: &Context<'_>) {
+    /// A member found nothing to take, and is to be woken.
+    pub fn wait(&mut self, member: u64, cx: &Context<'_>) {
         let Some(waiting) = self.members.get_mut(&member) else {
             return;
         };
@@ -61,25 +62,26 @@ impl Roster {
             waiting.waker = Some(cx.waker().clone());
         }
     }
-    pub(super) fn take_off(&mut self, member: u64) {
+    /// A member has one message more.
+    pub fn take_off(&mut self, member: u64) {
         if let Some(member) = self.members.get_mut(&member) {
             member.in_flight += 1;
         }
     }
-    /// A delivery has ended; one that was full goes on.
-    pub(super) fn land(&mut self, member: u64, wake: &mut Wake) {
+    /// A delivery has ended; a member that was full goes on.
+    pub fn land(&mut self, member: u64, wake: &mut Wake) {
         let Some(member) = self.members.get_mut(&member) else {
             return;
         };
         if member.in_flight >= member.max_in_flight {
-            wake.0.extend(member.waker.take());
+            wake.add(member.waker.take());
         }
         member.in_flight -= 1;
     }
     /// Wakes all members that wait: one of them may be busy elsewhere and never look.
-    pub(super) fn wake_all(&mut self, wake: &mut Wake) {
+    pub fn wake_all(&mut self, wake: &mut Wake) {
         for member in self.members.values_mut() {
-            wake.0.extend(member.waker.take());
+            wake.add(member.waker.take());
         }
     }
 }
