@@ -70,7 +70,7 @@ impl Link {
         let (names, options) = (&self.names, &self.options);
         let base = Config {
             retention: RetentionPolicy::Limits,
-            storage: options.storage.into(),
+            storage: options.storage.of_client(),
             num_replicas: options.replicas,
             duplicate_window: options.duplicate_window,
             allow_direct: true,

@@ -19,11 +19,12 @@ pub enum Storage {
     Memory,
 }
 
-impl From<Storage> for StorageType {
-    fn from(storage: Storage) -> Self {
-        match storage {
-            Storage::File => Self::File,
-            Storage::Memory => Self::Memory,
+impl Storage {
+    /// As the client has it, which shows nowhere in public.
+    pub(super) fn of_client(self) -> StorageType {
+        match self {
+            Self::File => StorageType::File,
+            Self::Memory => StorageType::Memory,
         }
     }
 }
