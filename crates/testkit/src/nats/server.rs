@@ -54,7 +54,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::State`] where it runs; [`Error::Start`] with its log.
+    /// [`Error::State`](crate::Error::State) where it runs; [`Error::Start`](crate::Error::Start) with its log.
     pub fn start(&mut self) -> Result<()> {
         self.machine.start()
     }
@@ -62,7 +62,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::State`] where it does not run, [`Error::Late`] where it does not obey.
+    /// [`Error::State`](crate::Error::State) where it does not run, [`Error::Late`](crate::Error::Late) where it does not obey.
     pub fn stop(&mut self) -> Result<()> {
         self.machine.stop()
     }
@@ -70,7 +70,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::State`] where it does not run.
+    /// [`Error::State`](crate::Error::State) where it does not run.
     pub fn kill(&mut self) -> Result<()> {
         self.machine.kill()
     }
@@ -78,7 +78,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::State`] where it does not run.
+    /// [`Error::State`](crate::Error::State) where it does not run.
     pub fn pause(&mut self) -> Result<()> {
         self.machine.pause()
     }
@@ -86,7 +86,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::State`] where it is not paused.
+    /// [`Error::State`](crate::Error::State) where it is not paused.
     pub fn resume(&mut self) -> Result<()> {
         self.machine.resume()
     }

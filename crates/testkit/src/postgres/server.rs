@@ -29,7 +29,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::State`] where it runs; [`Error::Start`] with its log, also where its port stays taken for half a minute.
+    /// [`Error::State`](crate::Error::State) where it runs; [`Error::Start`](crate::Error::Start) with its log, also where its port stays taken for half a minute.
     pub fn start(&mut self) -> Result<()> {
         self.0.start()
     }
@@ -37,7 +37,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::State`] where it does not run, [`Error::Late`] where it does not obey.
+    /// [`Error::State`](crate::Error::State) where it does not run, [`Error::Late`](crate::Error::Late) where it does not obey.
     pub fn stop(&mut self) -> Result<()> {
         self.0.stop()
     }
@@ -45,7 +45,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::State`] where it does not run.
+    /// [`Error::State`](crate::Error::State) where it does not run.
     pub fn kill(&mut self) -> Result<()> {
         self.0.kill()
     }
@@ -53,7 +53,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::State`] where it does not run.
+    /// [`Error::State`](crate::Error::State) where it does not run.
     pub fn pause(&mut self) -> Result<()> {
         self.0.pause()
     }
@@ -61,7 +61,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::State`] where it is not paused.
+    /// [`Error::State`](crate::Error::State) where it is not paused.
     pub fn resume(&mut self) -> Result<()> {
         self.0.resume()
     }
@@ -69,7 +69,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error::State`] where this server does not run; [`Error::Start`] with the standby's log.
+    /// [`Error::State`](crate::Error::State) where this server does not run; [`Error::Start`](crate::Error::Start) with the standby's log.
     pub fn standby(&self) -> Result<Self> {
         self.0.only_if_running("have a standby")?;
         Self::start_in(self.0.place().standby(self.0.port())?)
