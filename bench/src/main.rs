@@ -38,8 +38,8 @@ struct Args {
     #[arg(long, value_enum, default_value_t = Store::Sqlite)]
     store: Store,
     /// How long one round of a case runs
-    #[arg(long, default_value_t = 1.5)]
-    seconds: f64,
+    #[arg(long, value_name = "SECONDS", default_value = "1.5", value_parser = a_while)]
+    seconds: Duration,
     /// Rounds of each case and as many of its baseline, in turns; the median round counts
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -69,6 +69,16 @@ struct Args {
     messages: usize,
 }
 
+/// A time in which something can be counted.
+fn a_while(seconds: &str) -> Result<Duration, String> {
+    let seconds: f64 = seconds.parse().map_err(|error| format!("{error}"))?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        Ok(_) => Err("nothing can be counted in no time: 0.1 or more, please".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     if worker::run()? {
         return Ok(());
@@ -93,7 +103,7 @@ fn main() -> anyhow::Result<()> {
     };
     let setting = Setting {
         folder: folder.path().to_owned(),
-        round: Duration::try_from_secs_f64(args.seconds)?,
+        round: args.seconds,
         rounds: args.rounds.max(1),
         side: args.side,
         // It is filled by thousands.
