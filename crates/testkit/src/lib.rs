@@ -53,6 +53,7 @@
 mod account;
 #[cfg(any(feature = "nats", feature = "postgres"))]
 mod blocking;
+mod broker;
 mod docker;
 mod error;
 #[cfg(any(feature = "nats", feature = "postgres"))]
@@ -66,6 +67,7 @@ mod proxy;
 mod random;
 mod server;
 mod supervisor;
+mod tools;
 #[cfg(any(feature = "postgres", feature = "proxy"))]
 mod url;
 
@@ -77,3 +79,5 @@ pub use proxy::{Lost, Proxy};
 pub const TESTS: &str = "SAGAMILL_TESTS";
 /// Its value that makes a test fail which finds no server.
 pub const ALL: &str = "all";
+/// The environment variable with a directory of programs that are not installed.
+pub const TOOLS: &str = "SAGAMILL_TOOLS";

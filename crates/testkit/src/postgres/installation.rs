@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Server, container::Container, native::Native};
-use crate::{Missing, Result, supervisor::output};
+use crate::{Missing, Result, supervisor::output, tools};
 
 /// The oldest major version that Sagamill runs on.
 pub(crate) const MAJOR_MIN: u32 = 15;
@@ -52,7 +52,7 @@ impl Installation {
         if let Some(at) = found.iter().position(Self::is_new_enough) {
             return Ok(found.swap_remove(at));
         }
-        if docker_runs() {
+        if tools::has_docker() {
             return Ok(Self {
                 source: Source::Docker,
                 version: IMAGE.to_owned(),
@@ -153,10 +153,6 @@ fn numbers(path: &Path) -> Vec<u32> {
     text.split(|c: char| !c.is_ascii_digit())
         .filter_map(|digits| digits.parse().ok())
         .collect()
-}
-
-fn docker_runs() -> bool {
-    output(Command::new("docker").args(["version", "--format", "{{.Server.Version}}"])).is_ok()
 }
 
 /// The command that gets PostgreSQL on this kind of system.

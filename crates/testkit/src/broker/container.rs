@@ -1,9 +1,6 @@
-//! A server in a container of the official image.
+//! A broker in a container of the official image.
 
-use super::{
-    installation::IMAGE,
-    server::{CONFIG, wait_ready},
-};
+use super::Kind;
 use crate::{
     Error, Result,
     account::Account,
@@ -12,12 +9,11 @@ use crate::{
     supervisor::{Part, Supervisor, tail},
 };
 
-/// The supervisor's part.
-const RUN: &str = r#"
+/// The supervisor's `start`, which makes the container by the kind's own `make` and starts the same one from then on.
+const START: &str = r#"
 start() {
     if [ -n "$id" ]; then docker start "$name" >&2; return; fi
-    if docker run --detach --name "$name" --publish "127.0.0.1:$1:4222" --env "config=$config" --entrypoint sh "$image" \
-        -c 'printf "%s\n" "$config" >/tmp/config; exec nats-server -c /tmp/config -a 0.0.0.0 -p 4222 -sd /tmp/data' >&2; then
+    if make "$1" >&2; then
         id=$name
         return
     fi
@@ -28,22 +24,23 @@ start() {
 
 /// A container, with whoever ends it.
 #[derive(Debug)]
-pub(super) struct Container {
+pub(crate) struct Container {
+    kind: &'static Kind,
     supervisor: Supervisor,
     name: String,
 }
 
 impl Container {
-    pub(super) fn new(token: &str) -> Result<Self> {
+    /// `make` gets the port, and finds in its environment the container's `name`, the `image`, and `variables`.
+    pub(crate) fn new(kind: &'static Kind, make: &str, variables: &[(&str, &str)]) -> Result<Self> {
         let name = format!("sagamill-test-{}", random::suffix());
-        let config = CONFIG.replace("TOKEN", token);
         let part = Part {
-            functions: &[RUN, docker::END].concat(),
-            variables: &[("name", &name), ("config", &config), ("image", IMAGE)],
+            functions: &[make, START, docker::END].concat(),
+            variables: &[&[("name", &*name), ("image", kind.image)], variables].concat(),
             arguments: &[],
         };
         let supervisor = Supervisor::new(Account::own(), &part)?;
-        Ok(Self { supervisor, name })
+        Ok(Self { kind, supervisor, name })
     }
     fn docker(&self, verb: &str) -> Result<()> {
         docker::docker(&[verb, &self.name]).map(drop)
@@ -52,7 +49,7 @@ impl Container {
 
 impl Place for Container {
     fn name(&self) -> String {
-        format!("NATS in the container {}", self.name)
+        format!("{} in the container {}", self.kind.name, self.name)
     }
     fn start(&mut self, port: u16) -> Result<bool> {
         if self.supervisor.start(port)?.is_none() {
@@ -61,7 +58,7 @@ impl Place for Container {
             }
             return Err(self.supervisor.failure(&self.name(), "docker refused"));
         }
-        if wait_ready(port, || Ok(docker::is_running(&self.name)))? {
+        if self.kind.wait_ready(port, || Ok(docker::is_running(&self.name)))? {
             return Ok(true);
         }
         Err(Error::Start {
