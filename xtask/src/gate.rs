@@ -31,7 +31,7 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         // The brokers' features are off by default, and their tests with them.
         Step::new(
             "transports",
-            "test --package sagamill-bus --features nats --no-fail-fast",
+            "test --package sagamill-bus --features kafka,nats --no-fail-fast",
         ),
         Step::new("crash", "test --package sagamill-tests --features crash --test crash").env(CRASH),
     ])

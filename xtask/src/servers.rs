@@ -1,7 +1,9 @@
 //! What the gate's tests run on: found, or installed where that is ours to do; started once, and gone in the end.
 
 use std::{
-    env, fs,
+    env,
+    fmt::Display,
+    fs,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -9,19 +11,12 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use sagamill_testkit::{
-    ALL, TESTS, nats,
+    ALL, Missing, TESTS, broker, kafka, nats,
     postgres::{self, Installation},
 };
 
 /// Debian's packages make a database of their own when they are installed, unless a file here says no.
 const CLUSTER_SETTINGS: &str = "/etc/postgresql-common/createcluster.d";
-/// What the package index of Python is read with.
-const PIP: [&[&str]; 2] = [
-    &["update"],
-    &["install", "-y", "--no-install-recommends", "python3-pip"],
-];
-const INSTALL: [&[&str]; 2] = [&["update"], &["install", "-y", "--no-install-recommends", "postgresql"]];
-
 /// Servers for one run of the gate. They end with this value, and with this process, however that ends.
 #[derive(Debug)]
 pub(crate) struct Servers {
@@ -30,7 +25,8 @@ pub(crate) struct Servers {
     pub(crate) took: Duration,
     /// None: the caller has named one.
     _postgres: Option<postgres::Server>,
-    _nats: Option<nats::Server>,
+    _nats: Option<broker::Server>,
+    _kafka: Option<broker::Server>,
 }
 
 impl Servers {
@@ -52,43 +48,80 @@ impl Servers {
                 (server.url(), Some(server))
             }
         };
-        let (nats_url, nats) = start_nats()?;
+        let (nats_url, nats) = NATS.start()?;
+        let (kafka_url, kafka) = KAFKA.start()?;
         Ok(Self {
-            env: vec![(postgres::URL, url), (nats::URL, nats_url), (TESTS, ALL.to_owned())],
+            env: vec![
+                (postgres::URL, url),
+                (nats::URL, nats_url),
+                (kafka::URL, kafka_url),
+                (TESTS, ALL.to_owned()),
+            ],
             took: begun.elapsed(),
             _postgres: postgres,
             _nats: nats,
+            _kafka: kafka,
         })
     }
 }
 
-/// NATS: the caller's, or one of this run's own.
-fn start_nats() -> anyhow::Result<(String, Option<nats::Server>)> {
-    let installation = nats_installation()?;
-    if let Some(url) = env::var(nats::URL).ok().filter(|url| !url.is_empty()) {
-        println!("NATS of {}, and {installation}", nats::URL);
-        return Ok((url, None));
-    }
-    println!("{installation}");
-    let server = installation.start()?;
-    Ok((server.url(), Some(server)))
+/// A broker of one kind: the caller's, or one of this run's own, of what this machine has or gets.
+struct Broker<I> {
+    name: &'static str,
+    /// The environment variable with the URL of the caller's.
+    url: &'static str,
+    find: fn() -> Result<I, Missing>,
+    /// Puts it into a directory of the user's own.
+    install: fn() -> sagamill_testkit::Result<()>,
+    /// The packages that this needs, and what is got runs on.
+    packages: &'static [&'static str],
+    start: fn(&I) -> sagamill_testkit::Result<broker::Server>,
 }
 
-/// NATS as this machine has it, or as it gets it: a program in a directory of the user's own.
-fn nats_installation() -> anyhow::Result<nats::Installation> {
-    let missing = match nats::Installation::find() {
-        Ok(found) => return Ok(found),
-        Err(missing) => missing,
-    };
-    println!("{missing}");
-    let got = nats::Installation::install();
-    if got.is_err() && may_install() {
-        PIP.iter().try_for_each(|arguments| apt(arguments))?;
-        nats::Installation::install().context("cannot get NATS")?;
-    } else {
-        got.context("cannot get NATS")?;
+const NATS: Broker<nats::Installation> = Broker {
+    name: "NATS",
+    url: nats::URL,
+    find: nats::Installation::find,
+    install: nats::Installation::install,
+    packages: &["python3-pip"],
+    start: nats::Installation::start,
+};
+const KAFKA: Broker<kafka::Installation> = Broker {
+    name: "Kafka",
+    url: kafka::URL,
+    find: kafka::Installation::find,
+    install: kafka::Installation::install,
+    packages: &["maven", "default-jre-headless"],
+    start: kafka::Installation::start,
+};
+
+impl<I: Display> Broker<I> {
+    fn start(&self) -> anyhow::Result<(String, Option<broker::Server>)> {
+        let installation = self.installation()?;
+        if let Some(url) = env::var(self.url).ok().filter(|url| !url.is_empty()) {
+            println!("{} of {}, and {installation}", self.name, self.url);
+            return Ok((url, None));
+        }
+        println!("{installation}");
+        let server = (self.start)(&installation)?;
+        Ok((server.url(), Some(server)))
     }
-    Ok(nats::Installation::find()?)
+    fn installation(&self) -> anyhow::Result<I> {
+        let missing = match (self.find)() {
+            Ok(found) => return Ok(found),
+            Err(missing) => missing,
+        };
+        println!("{missing}");
+        let cannot = || format!("cannot get {}", self.name);
+        let got = (self.install)();
+        if (got.is_err() || (self.find)().is_err()) && may_install() {
+            install(self.packages)?;
+            (self.install)().with_context(cannot)?;
+        } else {
+            got.with_context(cannot)?;
+        }
+        Ok((self.find)()?)
+    }
 }
 
 /// PostgreSQL as this machine has it, or as it gets it where root asks for it on a Debian.
@@ -96,7 +129,7 @@ fn installation() -> anyhow::Result<Installation> {
     match Installation::find() {
         Err(missing) if may_install() => {
             println!("{missing}");
-            install().context("cannot install PostgreSQL")?;
+            install_postgres().context("cannot install PostgreSQL")?;
             Ok(Installation::find()?)
         }
         found => Ok(found?),
@@ -108,14 +141,19 @@ fn may_install() -> bool {
 }
 
 /// Installs Debian's package, and nothing that runs.
-fn install() -> anyhow::Result<()> {
+fn install_postgres() -> anyhow::Result<()> {
     let settings = Path::new(CLUSTER_SETTINGS).join("sagamill-gate.conf");
     fs::create_dir_all(CLUSTER_SETTINGS)?;
     fs::write(&settings, "create_main_cluster = false\n")?;
-    let installed = INSTALL.iter().try_for_each(|arguments| apt(arguments));
+    let installed = install(&["postgresql"]);
     // Who installs a server for good shall have its database made.
     fs::remove_file(&settings)?;
     installed
+}
+
+fn install(packages: &[&str]) -> anyhow::Result<()> {
+    apt(&["update"])?;
+    apt(&[&["install", "-y", "--no-install-recommends"], packages].concat())
 }
 
 fn apt(arguments: &[&str]) -> anyhow::Result<()> {

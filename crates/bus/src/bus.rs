@@ -25,7 +25,7 @@ pub struct Group {
 
 impl Bus {
     /// Connects to the broker that the URL names, of those this crate knows: `memory:`, and
-    /// `nats://` with the feature `nats`.
+    /// `kafka://` and `nats://` with the features of these names.
     ///
     /// # Errors
     /// [`Error::UnknownScheme`] or [`Error::FeatureOff`] where no transport answers to the URL.
@@ -219,6 +219,10 @@ impl Default for Transports {
         let known = known.register("nats", |url| crate::nats::Nats::options(url).connect());
         #[cfg(not(feature = "nats"))]
         let known = known.left_out("nats", "nats");
+        #[cfg(feature = "kafka")]
+        let known = known.register("kafka", |url| crate::kafka::Kafka::options(url).connect());
+        #[cfg(not(feature = "kafka"))]
+        let known = known.left_out("kafka", "kafka");
         known
     }
 }
@@ -234,7 +238,7 @@ impl Transports {
         self.0.insert(scheme, Arc::new(move |url| Box::pin(connect(url))));
         self
     }
-    #[cfg(not(feature = "nats"))]
+    #[cfg(not(all(feature = "kafka", feature = "nats")))]
     fn left_out(self, scheme: &'static str, feature: &'static str) -> Self {
         self.register(scheme, move |_| async move {
             Err(Error::FeatureOff {

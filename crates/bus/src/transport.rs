@@ -6,7 +6,9 @@ use futures_core::{Stream, future::BoxFuture};
 
 use crate::{DeadLetterStore, Delivery, Error, Message, Result, Topic};
 
-#[cfg(feature = "nats")]
+#[cfg(feature = "kafka")]
+pub mod kafka;
+#[cfg(any(feature = "kafka", feature = "nats"))]
 mod lanes;
 pub mod memory;
 #[cfg(feature = "nats")]

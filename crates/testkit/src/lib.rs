@@ -45,18 +45,20 @@
 //! | feature | |
 //! |---|---|
 //! | `postgres` (default) | what tests see of PostgreSQL: databases, roles, standbys; without it, its processes alone |
+//! | `kafka` | what tests see of Kafka; without it, its process alone |
 //! | `nats` | what tests see of NATS; without it, its process alone |
 //! | `proxy` (default) | [`Proxy`] |
 //!
 //! Linux and other Unix systems.
 
 mod account;
-#[cfg(any(feature = "nats", feature = "postgres"))]
+#[cfg(any(feature = "kafka", feature = "nats", feature = "postgres"))]
 mod blocking;
-mod broker;
+pub mod broker;
 mod docker;
 mod error;
-#[cfg(any(feature = "nats", feature = "postgres"))]
+pub mod kafka;
+#[cfg(any(feature = "kafka", feature = "nats", feature = "postgres"))]
 mod left_out;
 pub mod nats;
 mod port;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sagamill_bus::{Bus, conformance::Harness, nats::Nats};
-use sagamill_testkit::nats::{self, Own};
+use sagamill_testkit::{broker::Own, nats};
 
 /// The server that all scenarios share.
 struct Shared(Option<String>);

@@ -3,10 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use sagamill_bus::{Bus, Deliveries, Message, Subscribe, Topic, nats::Nats};
-use sagamill_testkit::{
-    Proxy,
-    nats::{self, Own},
-};
+use sagamill_testkit::{Proxy, broker::Own, nats};
 
 use crate::fixture::{PATIENCE, Took, acknowledge, connect, next, number, topic};
 

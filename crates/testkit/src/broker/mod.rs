@@ -1,8 +1,8 @@
-//! What brokers of all kinds share: each is found, started on a port, asked whether it answers, crashed.
+//! What brokers of all kinds share: started on a port that is free, asked whether they answer, crashed.
 
 mod container;
 mod native;
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "kafka", feature = "nats"))]
 mod own;
 mod server;
 
@@ -16,9 +16,9 @@ use std::{
 
 pub(crate) use container::Container;
 pub(crate) use native::Native;
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "kafka", feature = "nats"))]
 pub(crate) use own::Brokers;
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "kafka", feature = "nats"))]
 pub use own::Own;
 pub use server::Server;
 

@@ -9,16 +9,15 @@ mod place;
 
 pub use installation::Installation;
 
+use crate::broker::Server;
 #[cfg(feature = "nats")]
-pub use crate::broker::Own;
-pub use crate::broker::Server;
+use crate::broker::{Brokers, Own};
 
 /// The environment variable with the URL of a server that tests share.
 pub const URL: &str = "SAGAMILL_TEST_NATS";
 
 #[cfg(feature = "nats")]
-static BROKERS: crate::broker::Brokers<Installation> =
-    crate::broker::Brokers::new(URL, Installation::find, Installation::start);
+static BROKERS: Brokers<Installation> = Brokers::new(URL, Installation::find, Installation::start);
 
 /// A server of the test's own; none: this machine has none to run, and the test is left out.
 ///

@@ -115,6 +115,7 @@ impl<I: Copy + Ord, T: Clone> Book<I, T> {
         self.order == Order::Key && self.entries.get(&id).is_some_and(|entry| entry.key().is_some())
     }
     /// What the broker must be kept from giving to others.
+    #[cfg(any(test, feature = "nats"))]
     pub(super) fn tokens(&self) -> Vec<T> {
         self.entries.values().map(|entry| entry.token.clone()).collect()
     }
@@ -165,6 +166,20 @@ impl<I: Copy + Ord, T: Clone> Book<I, T> {
                 self.lanes.remove(key);
             }
         }
+    }
+    /// Those that may be taken out, oldest first: none that the broker is being told of, and none with a member unless said so.
+    /// And whether there are no others.
+    #[cfg(feature = "kafka")]
+    pub(super) fn withdrawable(&self, of: impl Fn(&I) -> bool, out_too: bool) -> (Vec<I>, bool) {
+        let (mut ids, mut is_clear) = (Vec::new(), true);
+        for (id, entry) in self.entries.iter().filter(|(id, _)| of(id)) {
+            match entry.stage {
+                Stage::Settling { .. } => is_clear = false,
+                Stage::Flying { .. } if !out_too => is_clear = false,
+                _ => ids.push(*id),
+            }
+        }
+        (ids, is_clear)
     }
     /// Takes out all that the broker is not being told of, oldest first.
     pub(super) fn empty(&mut self) -> Vec<(I, Entry<T>)> {

@@ -165,6 +165,7 @@ impl<B: Broker> Group<B> {
         if room >= most.div_ceil(4) { room } else { 0 }
     }
     /// What the broker must be kept from giving to others.
+    #[cfg(any(test, feature = "nats"))]
     pub(crate) fn tokens(&self) -> Vec<B::Token> {
         self.lock().book.tokens()
     }
@@ -181,6 +182,34 @@ impl<B: Broker> Group<B> {
             state.roster.wake_all(wake);
         }
         self.chores.notify_one();
+    }
+
+    /// Takes back messages that go to another process: those that no member has out, or also those, whose settlement is stale
+    /// then. Answers what is to be noted of them, and whether nothing is left.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn withdraw(&self, of: impl Fn(&B::Id) -> bool, out_too: bool) -> (Vec<(B::Id, Note)>, bool) {
+        let (mut wake, now, mut notes) = (Wake::default(), Instant::now(), Vec::new());
+        let mut state = self.lock();
+        let (withdrawn, is_clear) = state.book.withdrawable(of, out_too);
+        // The last first: none of them takes the place of another.
+        for id in withdrawn.into_iter().rev() {
+            let Some(entry) = state.book.finish(id, now) else {
+                continue;
+            };
+            notes.extend(last_note(&entry).map(|note| (id, note)));
+            state.trial.take_if(|(of, _)| *of == id);
+            if let Stage::Flying { member, .. } = entry.stage {
+                state.roster.land(member, &mut wake);
+            }
+        }
+        self.announce(&mut state, &mut wake);
+        self.work.notify_one();
+        (notes, is_clear)
+    }
+    /// What is done with messages.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn broker(&self) -> &B {
+        &self.broker
     }
 
     /// Ends the streams, and gives back what they have not settled, oldest first. What the broker is being told of may end.

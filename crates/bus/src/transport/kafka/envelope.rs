@@ -1,0 +1,219 @@
+//! A message as Kafka carries it: CloudEvents' binding. Attributes are headers `ce_id`, the key is the record's, the payload
+//! its value.
+//!
+//! Kafka carries names and values as bytes, so nothing is encoded but the few names that would be taken for something else:
+//! those are named by the digits of their bytes.
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use rdkafka::{
+    Message as _,
+    message::{BorrowedMessage, Header, Headers as _, OwnedHeaders},
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Headers, Key, Message, MessageId, Topic, dead_letter::Death, headers::name};
+
+const ID: &str = "sagamill-id";
+/// The topic of a message that does not lie on it: of dead letters, and of what was requeued.
+const TOPIC: &str = "sagamill-topic";
+/// The group that gave it up.
+const GROUP: &str = "sagamill-group";
+/// How a message was given up, oldest first.
+const STORY: &str = "sagamill-story";
+/// The message's own key, where the record has another.
+pub(super) const KEY: &str = "sagamill-key";
+/// Before the digits of a name.
+const NAMED: &str = "sagamill-name-";
+/// The names above, which are no user's.
+const OWN: [&str; 5] = [ID, TOPIC, GROUP, STORY, KEY];
+/// CloudEvents attributes, here and on the wire.
+const ATTRIBUTE: (&str, &str) = ("ce-", "ce_");
+/// The id that Go Watermill gives its messages.
+const WATERMILL_ID: &str = "_watermill_message_uuid";
+/// The key of a message that another CloudEvents producer sent.
+const PARTITION_KEY: &str = "ce-partitionkey";
+/// Most bytes of a story.
+const STORY_BYTES_MAX: usize = 64 << 10;
+
+/// One death in a story.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    reason: String,
+    attempts: u32,
+}
+
+/// What is known of a message that does not lie on its own topic.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Origin {
+    pub(super) topic: Option<Topic>,
+    pub(super) group: String,
+    pub(super) story: Vec<Death>,
+    /// The message's key, where the record has another.
+    pub(super) key: Option<Key>,
+}
+
+/// The headers of a message.
+pub(super) fn to_wire(message: &Message, origin: Option<&Origin>) -> OwnedHeaders {
+    let mut wire = OwnedHeaders::new_with_capacity(message.headers.len() + 4);
+    wire = put(wire, ID, message.id.0.hyphenated().to_string().as_str());
+    for (name, value) in message.headers.iter() {
+        wire = put(wire, &wire_name(name), value);
+    }
+    let Some(origin) = origin else { return wire };
+    if let Some(topic) = &origin.topic {
+        wire = put(wire, TOPIC, topic.as_ref());
+    }
+    if let Some(key) = &origin.key {
+        wire = put(wire, KEY, &key.0);
+    }
+    wire = put(wire, GROUP, &origin.group);
+    if origin.story.is_empty() {
+        wire
+    } else {
+        put(wire, STORY, &tell(&origin.story))
+    }
+}
+fn put(wire: OwnedHeaders, key: &str, value: &str) -> OwnedHeaders {
+    wire.insert(Header {
+        key,
+        value: Some(value),
+    })
+}
+
+/// What arrived. A message that nobody gave an id is named by where it lies.
+pub(super) fn from_wire(record: &BorrowedMessage<'_>) -> (Message, Origin) {
+    let (mut own, mut origin, mut headers) = (None, Origin::default(), Headers::new());
+    for header in record.headers().into_iter().flat_map(|headers| headers.iter()) {
+        // Of several of one name the last one holds.
+        let value = String::from_utf8_lossy(header.value.unwrap_or_default());
+        match header.key {
+            ID => own = parse(&value),
+            TOPIC => origin.topic = Some(Topic::from(value.into_owned())),
+            GROUP => origin.group = value.into_owned(),
+            STORY => origin.story = told(&value),
+            KEY => origin.key = Some(Key(value.into_owned().into())),
+            name => headers.set(own_name(name), value),
+        }
+    }
+    let foreign = || {
+        let names = [name::ID, WATERMILL_ID];
+        names.iter().find_map(|name| parse(headers.get(name)?))
+    };
+    let place = || {
+        let place = format!("{}:{}:{}", record.topic(), record.partition(), record.offset());
+        MessageId::derived(Uuid::nil(), &place, 0)
+    };
+    let key = record.key().map(|key| String::from_utf8_lossy(key).into_owned());
+    let named = || {
+        let key = headers.get(PARTITION_KEY).filter(|_| own.is_none());
+        key.map(ToOwned::to_owned)
+    };
+    let message = Message {
+        id: own.or_else(foreign).unwrap_or_else(place),
+        key: key.or_else(named).map(|key| Key(key.into())),
+        payload: record.payload().map(Bytes::copy_from_slice).unwrap_or_default(),
+        headers,
+    };
+    (message, origin)
+}
+
+fn parse(id: &str) -> Option<MessageId> {
+    Uuid::try_parse(id).ok().map(MessageId)
+}
+
+/// The newest deaths that fit; at least the last.
+fn tell(story: &[Death]) -> String {
+    let told = |deaths: &[Death]| {
+        let told = deaths.iter().map(|death| Told {
+            reason: death.reason.clone(),
+            attempts: death.attempts,
+        });
+        serde_json::to_string(&told.collect::<Vec<_>>()).unwrap_or_default()
+    };
+    let mut newest = story;
+    let mut text = told(newest);
+    while text.len() > STORY_BYTES_MAX && newest.len() > 1 {
+        newest = &newest[1..];
+        text = told(newest);
+    }
+    text
+}
+fn told(story: &str) -> Vec<Death> {
+    let told: Vec<Told> = serde_json::from_str(story).unwrap_or_default();
+    let death = |Told { reason, attempts }| Death { reason, attempts };
+    told.into_iter().map(death).collect()
+}
+
+fn wire_name(name: &str) -> String {
+    if let Some(attribute) = name.strip_prefix(ATTRIBUTE.0) {
+        // The library that reads names ends them at a NUL.
+        if !attribute.contains('\0') {
+            return format!("{}{attribute}", ATTRIBUTE.1);
+        }
+    }
+    let taken = OWN.contains(&name) || name.starts_with(NAMED) || name.starts_with(ATTRIBUTE.1);
+    if !name.is_empty() && !taken && !name.contains('\0') {
+        return name.to_owned();
+    }
+    let mut digits = NAMED.to_owned();
+    for byte in name.bytes() {
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
+}
+fn own_name(name: &str) -> String {
+    if let Some(attribute) = name.strip_prefix(ATTRIBUTE.1) {
+        return format!("{}{attribute}", ATTRIBUTE.0);
+    }
+    let digits = name.strip_prefix(NAMED).map(|digits| {
+        let pairs = digits.as_bytes().chunks(2);
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        pairs.map(byte).collect::<Option<Vec<u8>>>()
+    });
+    let read = digits.flatten().and_then(|bytes| String::from_utf8(bytes).ok());
+    read.unwrap_or_else(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{own_name, tell, told, wire_name};
+    use crate::dead_letter::Death;
+
+    #[test]
+    fn every_name_comes_back_and_none_is_taken_for_another() {
+        let names = [
+            "",
+            "tenant",
+            "ce-id",
+            "ce_id",
+            "content-type",
+            "sagamill-id",
+            "sagamill-name-",
+            "sagamill-generation",
+            "größe",
+            "a\0b",
+            "ce-\0",
+        ];
+        let wire: std::collections::BTreeSet<String> = names.iter().map(|name| wire_name(name)).collect();
+        assert_eq!(wire.len(), names.len());
+        for name in names {
+            assert_eq!(own_name(&wire_name(name)), name);
+            assert!(!wire_name(name).contains('\0'));
+        }
+        assert_eq!(wire_name("ce-id"), "ce_id");
+    }
+
+    #[test]
+    fn a_story_keeps_its_newest_deaths() {
+        let death = |reason: &str| Death {
+            reason: reason.to_owned(),
+            attempts: 3,
+        };
+        let long = vec![death(&"a".repeat(60 << 10)), death(&"b".repeat(10 << 10)), death("c")];
+        assert_eq!(told(&tell(&long)), long[1..]);
+        assert!(told("nonsense").is_empty());
+    }
+}

@@ -1,0 +1,277 @@
+//! One connection to the brokers, and what is declared there.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use tokio::sync::oneshot;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    audience::Audience, listener::Listener, naming::Names, options::Options, publish::Publisher,
+    subscribe::Subscriptions,
+};
+use crate::{BoxError, Error, Result};
+
+/// The largest record that topics of ours take, and that is sent: more than the bus carries in a message with all its headers.
+pub(super) const RECORD_MAX: usize = 8 << 20;
+/// How long brokers may take to answer a question.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+pub(super) struct Link {
+    pub(super) options: Options,
+    pub(super) names: Names,
+    servers: Servers,
+    pub(super) admin: AdminClient<Listener>,
+    pub(super) publisher: Arc<Publisher>,
+    declared: Mutex<HashSet<String>>,
+    pub(super) closed: CancellationToken,
+    /// What a close waits for: publishes and subscriptions.
+    pub(super) busy: TaskTracker,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) audience: Audience,
+}
+
+/// What a topic is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Messages,
+    /// What was requeued for one group.
+    Again,
+    Dead,
+}
+
+impl Link {
+    pub(super) async fn connect(options: Options) -> Result<Arc<Self>> {
+        let names = Names::new(&options.prefix)
+            .ok_or_else(|| unusable("the prefix must be 1 to 32 ASCII letters, digits or `-`"))?;
+        let servers = Servers::parse(&options.url)?;
+        let config = servers.config(&options);
+        let listener = Listener::default();
+        let admin: AdminClient<Listener> = create(config.create_with_context(listener.clone()))?;
+        let link = Arc::new(Self {
+            publisher: Arc::new(Publisher::new(&config)?),
+            options,
+            names,
+            servers,
+            admin,
+            declared: Mutex::default(),
+            closed: CancellationToken::new(),
+            busy: TaskTracker::new(),
+            subscriptions: Subscriptions::default(),
+            audience: Audience::default(),
+        });
+        let asked = Arc::clone(&link);
+        let answer = blocking(move || asked.admin.inner().fetch_metadata(None, ANSWER_WITHIN)).await?;
+        match answer {
+            Ok(_) => Ok(link),
+            Err(error) => Err(match listener.last() {
+                Some((true, why)) => unusable(format!(
+                    "{} refuses the credentials: mend those in the URL: {why}",
+                    link.servers.hosts
+                )),
+                Some((false, why)) => Error::Disconnected(why.into()),
+                None => Error::Disconnected(format!("{}: {error}", link.servers.hosts).into()),
+            }),
+        }
+    }
+    /// What every client of this connection is made with.
+    pub(super) fn config(&self) -> ClientConfig {
+        self.servers.config(&self.options)
+    }
+    /// Makes a topic where it is not there. Several processes may do so at once.
+    pub(super) async fn declare(&self, name: &str, purpose: Purpose) -> Result<()> {
+        if self.declared().contains(name) {
+            return Ok(());
+        }
+        let partitions = if purpose == Purpose::Messages {
+            self.options.partitions
+        } else {
+            1
+        };
+        // Less than one: what the broker takes for itself.
+        let replicas = TopicReplication::Fixed(self.options.replicas.unwrap_or(-1));
+        let (record_max, keep) = (
+            RECORD_MAX.to_string(),
+            self.options.keep.map(|keep| keep.as_millis().to_string()),
+        );
+        let mut topic = NewTopic::new(name, partitions, replicas).set("max.message.bytes", &record_max);
+        topic = match purpose {
+            Purpose::Messages => match &keep {
+                Some(keep) => topic.set("retention.ms", keep),
+                None => topic,
+            },
+            Purpose::Again => topic.set("retention.ms", "-1"),
+            Purpose::Dead => topic.set("cleanup.policy", "compact"),
+        };
+        let options = AdminOptions::new()
+            .request_timeout(Some(ANSWER_WITHIN))
+            .operation_timeout(Some(ANSWER_WITHIN));
+        let made = self.admin.create_topics([&topic], &options).await.map_err(failure)?;
+        match made.into_iter().next() {
+            Some(Err((_, code))) if !is_there(code) => Err(refusal(name, code)),
+            Some(_) => {
+                self.declared().insert(name.to_owned());
+                Ok(())
+            }
+            None => Err(Error::Unconfirmed("no answer on a topic".into())),
+        }
+    }
+    /// It was deleted meanwhile.
+    pub(super) fn undeclare(&self, name: &str) {
+        self.declared().remove(name);
+    }
+    fn declared(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a topic need not be made: it is there, or the operator alone makes topics.
+fn is_there(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{ClusterAuthorizationFailed, TopicAlreadyExists, TopicAuthorizationFailed};
+    matches!(
+        code,
+        TopicAlreadyExists | TopicAuthorizationFailed | ClusterAuthorizationFailed
+    )
+}
+
+fn refusal(name: &str, code: RDKafkaErrorCode) -> Error {
+    match code {
+        RDKafkaErrorCode::InvalidTopic => Error::InvalidTopic {
+            topic: name.to_owned(),
+            problem: "Kafka has a topic that differs in `.` and `_` alone, and takes the two for one: choose another name",
+        },
+        RDKafkaErrorCode::UnsupportedVersion => unusable("the brokers are too old: use Kafka 2.4 or later"),
+        RDKafkaErrorCode::InvalidReplicationFactor
+        | RDKafkaErrorCode::PolicyViolation
+        | RDKafkaErrorCode::InvalidConfig
+        | RDKafkaErrorCode::InvalidPartitions => unusable(format!("the topic `{name}` cannot be made: {code}")),
+        _ => Error::Disconnected(format!("the topic `{name}` cannot be made now: {code}").into()),
+    }
+}
+
+/// Where the brokers are. Without a debug form, for the password.
+struct Servers {
+    hosts: String,
+    user: Option<(String, String)>,
+}
+
+impl Servers {
+    /// Several are divided by commas. What is wrong with a URL is told without it, for its password.
+    fn parse(url: &str) -> Result<Self> {
+        let wrong = || unusable("the URL is none: write `kafka://user:password@host:9092`, several hosts with commas");
+        let rest = url
+            .split_once("://")
+            .map_or(url, |(_, rest)| rest)
+            .trim_end_matches('/');
+        let (user, hosts) = match rest.rsplit_once('@') {
+            Some((user, hosts)) => {
+                let (name, password) = user.split_once(':').ok_or_else(wrong)?;
+                (Some((name.to_owned(), password.to_owned())), hosts)
+            }
+            None => (None, rest),
+        };
+        let fits = |host: &str| !host.trim().is_empty() && !host.contains(['/', '?', ' ', '@']);
+        if !hosts.split(',').all(fits) {
+            return Err(wrong());
+        }
+        let hosts = hosts.to_owned();
+        Ok(Self { hosts, user })
+    }
+    fn config(&self, options: &Options) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        if let Some((user, password)) = &self.user {
+            config
+                .set("security.protocol", "sasl_plaintext")
+                .set("sasl.mechanism", "PLAIN")
+                .set("sasl.username", user)
+                .set("sasl.password", password);
+        }
+        for (name, value) in &options.properties {
+            config.set(name, value);
+        }
+        config
+            .set("bootstrap.servers", &self.hosts)
+            .set("client.id", "sagamill")
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("socket.timeout.ms", "10000")
+            .set("socket.keepalive.enable", "true")
+            .set("topic.metadata.propagation.max.ms", "10000");
+        config
+    }
+}
+
+/// A client that was made, or a setting that is none.
+pub(super) fn create<T>(made: Result<T, KafkaError>) -> Result<T> {
+    made.map_err(|error| unusable(format!("a setting of the connection is none: {error}")))
+}
+
+/// Runs what waits for brokers in a thread of its own: a commit waits for as long as no broker is there, and would keep a
+/// runtime that lends its threads from its end.
+pub(super) async fn blocking<R: Send + 'static>(run: impl FnOnce() -> R + Send + 'static) -> Result<R> {
+    let (done, answer) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("sagamill-kafka".to_owned());
+    let started = thread.spawn(move || {
+        // Nobody waits for it any more, perhaps.
+        let _ = done.send(run());
+    });
+    started.map_err(|error| Error::Disconnected(Box::new(error)))?;
+    answer.await.map_err(|error| Error::Unconfirmed(Box::new(error)))
+}
+
+/// An answer that is none, or a refusal.
+pub(super) fn failure(error: KafkaError) -> Error {
+    use RDKafkaErrorCode::{
+        Authentication, ClusterAuthorizationFailed, GroupAuthorizationFailed, IllegalGeneration,
+        TopicAuthorizationFailed, UnknownMemberId, UnsupportedVersion,
+    };
+    match error.rdkafka_error_code() {
+        Some(
+            Authentication
+            | ClusterAuthorizationFailed
+            | GroupAuthorizationFailed
+            | TopicAuthorizationFailed
+            | UnsupportedVersion,
+        ) => unusable(error),
+        Some(UnknownMemberId | IllegalGeneration) => Error::Stale,
+        _ => Error::Disconnected(Box::new(error)),
+    }
+}
+
+pub(super) fn unusable(why: impl Into<BoxError>) -> Error {
+    Error::Unusable(why.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Servers;
+
+    #[test]
+    fn a_url_has_hosts_and_perhaps_a_user() {
+        let servers = Servers::parse("kafka://a:1,b:2/").unwrap();
+        assert_eq!((servers.hosts.as_str(), servers.user), ("a:1,b:2", None));
+        let servers = Servers::parse("kafka://u:p@ss:w@a:1").unwrap();
+        assert_eq!(servers.hosts, "a:1");
+        assert_eq!(servers.user, Some(("u".to_owned(), "p@ss:w".to_owned())));
+    }
+
+    #[test]
+    fn a_wrong_url_is_told_without_its_password() {
+        for url in [
+            "kafka://",
+            "kafka://secret@a:1",
+            "kafka://u:secret@",
+            "kafka://u:secret@a/b",
+        ] {
+            let error = Servers::parse(url).err().unwrap();
+            assert!(!crate::error::chain(&error).contains("secret"), "{url}");
+        }
+    }
+}

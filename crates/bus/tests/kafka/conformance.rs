@@ -1,0 +1,56 @@
+//! The public suite for transports.
+
+use std::time::Duration;
+
+use sagamill_bus::{Bus, conformance::Harness};
+use sagamill_testkit::{broker::Own, kafka};
+
+use crate::fixture::connect;
+
+/// The broker that all scenarios share.
+struct Shared(Option<String>);
+
+impl Harness for Shared {
+    async fn connect(&self) -> Bus {
+        connect(self.0.as_ref().expect("a test without a server is left out")).await
+    }
+    fn patience(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+    /// Longer than partitions take to go from one member to another.
+    fn quiet(&self) -> Duration {
+        Duration::from_secs(3)
+    }
+    fn is_left_out(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+sagamill_bus::conformance!(
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    Shared(kafka::shared().await)
+);
+
+/// A broker that a scenario may crash.
+struct Crashable(Own);
+
+impl Harness for Crashable {
+    async fn connect(&self) -> Bus {
+        connect(self.0.url()).await
+    }
+    async fn restart(&self) -> bool {
+        self.0.kill().await.expect("it is killed");
+        self.0.restart().await.expect("it comes back");
+        true
+    }
+    fn patience(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_of_the_broker_loses_nothing() {
+    if let Some(server) = kafka::own().await {
+        sagamill_bus::conformance::a_restart_of_the_broker_loses_nothing(&Crashable(server)).await;
+    }
+}

@@ -1,0 +1,12 @@
+//! The Kafka transport over a real broker.
+#![cfg(feature = "kafka")]
+#![expect(clippy::print_stdout, reason = "a long test says what it did")]
+#![expect(clippy::unwrap_used, reason = "the tools of a test fail it by panicking")]
+
+mod conformance;
+mod delivery;
+mod fault;
+mod fixture;
+mod foreign;
+mod killed;
+mod refused;

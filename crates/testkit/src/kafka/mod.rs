@@ -1,0 +1,45 @@
+//! Apache Kafka for tests: one broker that many tests share, or a broker of a test's own that it may crash.
+//!
+//! What runs is found in this order: the broker that [`URL`] names, the archives of Kafka (in the directory that
+//! [`TOOLS`](crate::TOOLS) names, or in `~/.cache/sagamill-tools`) with a Java on the `PATH`, Docker with the official image. A
+//! broker of ours is one node in KRaft mode that listens on the loopback address alone, lets groups form at once, and ends with
+//! the process that started it, however that ends.
+//!
+//! A client is told by the broker where it is, and so does not come through a [`Proxy`](crate::Proxy): let the broker stand
+//! still instead.
+
+mod installation;
+mod place;
+
+pub use installation::Installation;
+
+use crate::broker::Server;
+#[cfg(feature = "kafka")]
+use crate::broker::{Brokers, Own};
+
+/// The environment variable with the URL of a broker that tests share.
+pub const URL: &str = "SAGAMILL_TEST_KAFKA";
+
+#[cfg(feature = "kafka")]
+static BROKERS: Brokers<Installation> = Brokers::new(URL, Installation::find, Installation::start);
+
+/// A broker of the test's own; none: this machine has none to run, and the test is left out.
+///
+/// # Panics
+///
+/// Where [`TESTS`](crate::TESTS) asks for all tests and there is no broker, or where there is one that does not work.
+#[cfg(feature = "kafka")]
+pub async fn own() -> Option<Own> {
+    BROKERS.own().await
+}
+
+/// The URL of the broker that tests share: the one that [`URL`] names, or else one of this process's own. None: this machine
+/// has none, and the test is left out.
+///
+/// # Panics
+///
+/// As [`own`].
+#[cfg(feature = "kafka")]
+pub async fn shared() -> Option<String> {
+    BROKERS.shared().await
+}

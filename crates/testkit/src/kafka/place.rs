@@ -1,0 +1,104 @@
+//! Where a broker runs: in a throw-away directory, or in a container.
+
+use std::{path::Path, time::Duration};
+
+use crate::{
+    Result,
+    account::Account,
+    broker::{Container, Kind, Native, Server},
+    port,
+    server::Place,
+    supervisor::Part,
+};
+
+pub(super) const KAFKA: Kind = Kind {
+    name: "Kafka",
+    image: "apache/kafka:4.1.1",
+    start_max: Duration::from_secs(60),
+    // A Java that starts wants the processor for itself.
+    look_again: Duration::from_millis(50),
+    // Its controller listens one port below.
+    has_ports: |port| port::is_free(port - 1),
+    // What every broker answers, whatever its version: which versions it knows. The question's number is 1.
+    question: &[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff],
+    is_answer: |words| words[4..] == [0, 0, 0, 1],
+    port_taken: "Address already in use",
+};
+
+/// `PORT`, `CONTROL` and `DIRECTORY` are put in when it starts. Groups form at once, and a broker that was killed is let in
+/// again soon.
+const CONFIG: &str = "\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:CONTROL
+listeners=PLAINTEXT://127.0.0.1:PORT,CONTROLLER://127.0.0.1:CONTROL
+advertised.listeners=PLAINTEXT://127.0.0.1:PORT
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs=DIRECTORY/data
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+auto.create.topics.enable=false
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+";
+
+/// The supervisor's part for archives. What the broker has stored stays over its starts.
+const RUN: &str = r#"
+start() {
+    [ -z "$id" ] || wait "$id"
+    printf '%s\n' "$config" | sed "s/PORT/$1/g; s/CONTROL/$(($1 - 1))/g; s|DIRECTORY|$dir|g" >"$dir/config"
+    [ -e "$dir/data/meta.properties" ] ||
+        java -XX:TieredStopAtLevel=1 -cp "$archives/*" kafka.tools.StorageTool \
+            format --cluster-id=AAAAAAAAQACAAAAAAAAAAQ -c "$dir/config" >&2 || return
+    exec java -Xms128m -Xmx512m -XX:TieredStopAtLevel=1 -cp "$archives/*" kafka.Kafka "$dir/config" >&2 &
+    id=$!
+}
+end() {
+    [ -n "$id" ] || return
+    kill -KILL "$id"
+    wait "$id"
+}
+"#;
+
+/// The supervisor's part for a container: the same settings.
+const MAKE: &str = r#"
+make() {
+    docker run --detach --name "$name" --publish "127.0.0.1:$1:9092" \
+        --env KAFKA_NODE_ID=1 --env KAFKA_PROCESS_ROLES=broker,controller \
+        --env KAFKA_LISTENERS=PLAINTEXT://:9092,CONTROLLER://:9093 \
+        --env "KAFKA_ADVERTISED_LISTENERS=PLAINTEXT://127.0.0.1:$1" \
+        --env KAFKA_LISTENER_SECURITY_PROTOCOL_MAP=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT \
+        --env KAFKA_INTER_BROKER_LISTENER_NAME=PLAINTEXT --env KAFKA_CONTROLLER_LISTENER_NAMES=CONTROLLER \
+        --env KAFKA_CONTROLLER_QUORUM_VOTERS=1@localhost:9093 --env KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR=1 \
+        --env KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS=4 --env KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR=1 \
+        --env KAFKA_TRANSACTION_STATE_LOG_MIN_ISR=1 --env KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS=0 \
+        --env KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS=1000 --env KAFKA_AUTO_CREATE_TOPICS_ENABLE=false \
+        --env KAFKA_BROKER_SESSION_TIMEOUT_MS=2000 --env KAFKA_BROKER_HEARTBEAT_INTERVAL_MS=500 \
+        --env KAFKA_LOG_DIRS=/tmp/data "$image"
+}
+"#;
+
+/// Starts a broker of archives, or else in Docker.
+pub(super) fn start(archives: Option<&Path>) -> Result<Server> {
+    let place: Box<dyn Place> = match archives {
+        Some(archives) => Box::new(native(archives)?),
+        None => Box::new(Container::new(&KAFKA, MAKE, &[])?),
+    };
+    Server::start_in(place, "kafka://")
+}
+
+fn native(archives: &Path) -> Result<Native> {
+    let archives = archives.display().to_string();
+    let part = Part {
+        functions: RUN,
+        variables: &[("archives", &archives), ("config", CONFIG)],
+        arguments: &[],
+    };
+    // As whoever we are: others cannot reach archives below this user's home, and the broker does not mind.
+    Native::new(&KAFKA, Account::own(), &part)
+}
