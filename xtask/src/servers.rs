@@ -17,6 +17,7 @@ use sagamill_testkit::{
 
 /// Debian's packages make a database of their own when they are installed, unless a file here says no.
 const CLUSTER_SETTINGS: &str = "/etc/postgresql-common/createcluster.d";
+
 /// Servers for one run of the gate. They end with this value, and with this process, however that ends.
 #[derive(Debug)]
 pub(crate) struct Servers {

@@ -20,7 +20,7 @@ pub enum Error {
         feature: &'static str,
     },
     /// No transport answers to this scheme.
-    #[error("no transport for `{scheme}:`; known are memory, nats, sqlite, postgres")]
+    #[error("no transport for `{scheme}:`; known are kafka, memory, nats, sqlite, postgres")]
     UnknownScheme {
         /// The URL's scheme.
         scheme: String,
