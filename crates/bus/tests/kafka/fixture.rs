@@ -29,6 +29,11 @@ pub(crate) async fn connect(url: &str) -> Bus {
     options(url).connect().await.expect("the broker takes us")
 }
 
+/// The URL of the broker that tests share.
+pub(crate) async fn shared() -> Option<String> {
+    sagamill_testkit::kafka::shared().await
+}
+
 /// A topic nobody else has.
 pub(crate) fn topic(name: &str) -> Topic {
     Topic::from(format!("{name}-{}", MessageId::random()))

@@ -36,6 +36,11 @@ pub(crate) async fn client(url: &str) -> async_nats::Client {
     options.connect(server).await.expect("the server takes us")
 }
 
+/// The URL of the broker that tests share.
+pub(crate) async fn shared() -> Option<String> {
+    sagamill_testkit::nats::shared().await
+}
+
 /// A topic nobody else has.
 pub(crate) fn topic(name: &str) -> Topic {
     Topic::from(format!("{name}-{}", MessageId::random()))

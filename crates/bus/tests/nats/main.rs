@@ -8,5 +8,6 @@ mod delivery;
 mod fault;
 mod fixture;
 mod foreign;
+#[path = "../broker/killed.rs"]
 mod killed;
 mod refused;

@@ -20,6 +20,7 @@
 //!   process is delivered at most once more than its attempts say, and others that were fetched with it are not counted for it.
 //! - A stream that is dropped, or closed, gives back uncounted. A delivery that is dropped was an attempt.
 
+mod audience;
 mod book;
 mod clerk;
 mod entry;
@@ -32,6 +33,7 @@ mod tests;
 use std::{fmt::Debug, time::Duration};
 
 pub(crate) use self::{
+    audience::Audience,
     entry::{Arrival, Note},
     group::Group,
 };

@@ -9,9 +9,8 @@ use std::{
 };
 
 use sagamill_bus::{Attempt, Message, Retry, Router, State, Topic};
-use sagamill_testkit::kafka;
 
-use crate::fixture::{PATIENCE, Took, connect, text, topic};
+use crate::fixture::{PATIENCE, Took, connect, shared, text, topic};
 
 const URL: &str = "SAGAMILL_TEST_KILLED_URL";
 const TOPIC: &str = "SAGAMILL_TEST_KILLED_TOPIC";
@@ -58,7 +57,7 @@ async fn consumer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_kills_its_process_is_given_up_and_others_are_not_counted() {
-    let Some(url) = kafka::shared().await else { return };
+    let Some(url) = shared().await else { return };
     let _took = Took::new("a message that kills");
     let (bus, topic) = (connect(&url).await, topic("killed"));
     let folder = tempfile::tempdir().unwrap();
