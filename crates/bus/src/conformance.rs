@@ -66,7 +66,7 @@ pub use self::{
     capability::{
         a_group_order_that_is_not_declared_is_refused, a_mandatory_message_needs_a_group,
         a_new_group_sees_old_messages, a_repeated_delivery_id_is_dropped_where_it_is_declared,
-        a_restart_of_the_broker_loses_nothing, a_settled_publish_waits_for_what_is_not_durable,
+        a_restart_of_the_broker_loses_nothing, a_settled_publish_waits_for_what_is_not_durable, declared,
         delays_without_order_are_refused_where_they_are_not_declared, each_group_gets_every_message,
         patterns_match_whole_words_or_are_refused,
     },
@@ -97,6 +97,7 @@ pub use self::{
         a_dead_letter_keeps_its_story, a_delayed_retry_is_not_early, a_dropped_delivery_comes_again_and_counts,
         a_late_settlement_is_stale, a_requeued_dead_letter_comes_again_to_its_group_alone,
         a_retried_message_comes_again, an_acked_message_does_not_come_again,
+        an_edited_dead_letter_comes_again_with_its_new_payload,
     },
 };
 use crate::Bus;
@@ -153,6 +154,7 @@ macro_rules! conformance {
             a_stopped_router_settles_its_work,
             all_members_together_get_every_message,
             an_acked_message_does_not_come_again,
+            an_edited_dead_letter_comes_again_with_its_new_payload,
             an_immediate_retry_keeps_the_order_of_its_key,
             an_invalid_topic_is_refused,
             an_undecodable_message_does_not_stall,

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_core::future::BoxFuture;
 
 use crate::{Error, Message, MessageId, Result, Topic};
@@ -69,8 +70,15 @@ pub trait DeadLetterStore: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<DeadLetter>>>;
     /// Gives a message to its group again, and to no other: same id, attempts from 1, the header
-    /// [`GENERATION`](crate::headers::name::GENERATION) one higher. [`Error::NoDeadLetter`] where it is gone.
-    fn requeue<'a>(&'a self, topic: &'a Topic, group: &'a str, id: MessageId) -> BoxFuture<'a, Result<()>>;
+    /// [`GENERATION`](crate::headers::name::GENERATION) one higher, and where it was edited another payload
+    /// ([`Message::revive`]). [`Error::NoDeadLetter`] where it is gone.
+    fn requeue<'a>(
+        &'a self,
+        topic: &'a Topic,
+        group: &'a str,
+        id: MessageId,
+        edited: Option<Bytes>,
+    ) -> BoxFuture<'a, Result<()>>;
     /// Throws a message away for good. [`Error::NoDeadLetter`] where it is gone.
     fn discard<'a>(&'a self, topic: &'a Topic, group: &'a str, id: MessageId) -> BoxFuture<'a, Result<()>>;
 }
@@ -117,7 +125,17 @@ impl DeadLetters {
     /// # Errors
     /// [`Error::NoDeadLetter`] where there is none of this id.
     pub async fn requeue(&self, id: MessageId) -> Result<()> {
-        self.store.requeue(&self.topic, &self.group, id).await
+        self.store.requeue(&self.topic, &self.group, id, None).await
+    }
+    /// Gives a message to its group again with another payload, for one that nobody could have handled as it was: same id, key
+    /// and headers, attempts from 1, its history kept. Called again after an error, the first payload that arrived counts.
+    ///
+    /// # Errors
+    /// [`Error::NoDeadLetter`] where there is none of this id; [`Error::TooLarge`] where the payload is.
+    pub async fn requeue_edited(&self, id: MessageId, payload: impl Into<Bytes>) -> Result<()> {
+        let payload = payload.into();
+        Message::new(payload.clone()).check()?;
+        self.store.requeue(&self.topic, &self.group, id, Some(payload)).await
     }
     /// Throws a message away for good.
     ///

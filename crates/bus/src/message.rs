@@ -85,10 +85,13 @@ impl Message {
         let generation = self.headers.get(name::GENERATION).and_then(|text| text.parse().ok());
         generation.unwrap_or_default()
     }
-    /// For authors of transports: it is put back once more, as a delivery of its own.
-    pub fn raise_generation(&mut self) {
+    /// For authors of transports: it is put back once more, as a delivery of its own; where it was edited, with another payload.
+    pub fn revive(&mut self, edited: Option<Bytes>) {
         let next = self.generation().saturating_add(1);
         self.headers.set(name::GENERATION, next.to_string());
+        if let Some(payload) = edited {
+            self.payload = payload;
+        }
     }
     /// Whether every transport carries it.
     pub(crate) fn check(&self) -> Result<()> {

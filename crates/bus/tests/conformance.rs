@@ -51,3 +51,12 @@ mod with_a_short_queue {
         conformance::subscriptions_that_come_and_go_lose_nothing(&short()).await;
     }
 }
+
+#[test]
+fn the_readme_says_what_is_declared() {
+    let row = sagamill_bus::conformance::declared("`memory:`", &Memory::new().connect());
+    assert!(
+        include_str!("../../../README.md").contains(&row),
+        "README.md lacks {row}"
+    );
+}

@@ -147,11 +147,19 @@ async fn a_dead_letter_is_listed_shown_requeued_and_discarded() {
     output(&one("requeue")).await;
     assert_eq!(run(&one("requeue")).await, Some(4), "it is there no more");
     give_up(&url, 1, "still none").await;
+    let mended = directory.path().join("mended.json");
+    std::fs::write(&mended, r#"{"n":2}"#).unwrap();
+    let edit = [&one("requeue")[..], &["--payload", mended.to_str().unwrap()]].concat();
+    let two = [&edit[..], &["00000000-0000-4000-8000-000000000000"]].concat();
+    assert_eq!(run(&two).await, Some(2), "a payload is for one");
+    output(&edit).await;
+    give_up(&url, 1, "still none").await;
     let shown = json(&output(&[&one("show")[..], &["-o", "json"]].concat()).await);
     assert_eq!(
         (&shown["reason"], &shown["history"][0]["reason"]),
         (&"still none".into(), &"no such sku".into())
     );
+    assert_eq!(shown["message"]["data"]["n"], 2);
     assert_eq!(run(&one("discard")).await, Some(2), "it asks to be sure");
     output(&[&one("discard")[..], &["--yes"]].concat()).await;
     assert_eq!(run(&one("show")).await, Some(4));

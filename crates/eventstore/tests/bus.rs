@@ -30,3 +30,13 @@ mod postgres {
         Harness::over(on_server::subject())
     );
 }
+
+#[tokio::test]
+async fn the_readme_says_what_is_declared() {
+    let bus = sagamill_bus::conformance::Harness::connect(&Harness::over(in_memory())).await;
+    let row = sagamill_bus::conformance::declared("`sqlite:`, `postgres:`", &bus);
+    assert!(
+        include_str!("../../../README.md").contains(&row),
+        "README.md lacks {row}"
+    );
+}

@@ -6,10 +6,46 @@ use super::{
     Harness,
     fixture::{Fixture, number, numbered, topic},
 };
-use crate::{Bus, Error, Message, Order, OrderScope, Result, Retry, Router, Subscribe, Topic, headers::name};
+use crate::{
+    Bus, Capabilities, Error, Message, Order, OrderScope, Result, Retry, Router, Subscribe, Topic, headers::name,
+};
 
 fn is_unsupported<T>(result: &Result<T>) -> bool {
     matches!(result, Err(Error::Unsupported { .. }))
+}
+
+/// What a connection's transport declares, as a row of a table in Markdown: a document that has it says what holds.
+///
+/// Its columns are the transport, the scope of a key's order, then in the order of [`Capabilities`] what it can do.
+pub fn declared(transport: &str, bus: &Bus) -> String {
+    let Capabilities {
+        order_scope,
+        ordered_retry,
+        durable,
+        delay,
+        groups,
+        replay,
+        dedupe,
+        wildcards,
+    } = bus.capabilities();
+    let scope = match order_scope {
+        OrderScope::None => "",
+        OrderScope::Process => "a connection",
+        OrderScope::Group => "the whole group",
+    };
+    let can =
+        [ordered_retry, durable, delay, groups, replay, dedupe, wildcards].map(|can| if can { "yes" } else { "" });
+    let cells = [transport, scope].into_iter().chain(can);
+    let cells: Vec<String> = cells
+        .map(|cell| {
+            if cell.is_empty() {
+                " ".to_owned()
+            } else {
+                format!(" {cell} ")
+            }
+        })
+        .collect();
+    format!("|{}|", cells.join("|"))
 }
 
 /// Two groups each get every message; where that is not declared, the second is refused.

@@ -8,7 +8,7 @@ use super::{
     Harness,
     fixture::{Fixture, number, numbered},
 };
-use crate::{Error, Message, Subscribe, headers::name};
+use crate::{Error, Message, Subscribe, headers::name, limit};
 
 /// What was acked is done with, also for the next subscription of the group.
 pub async fn an_acked_message_does_not_come_again<H: Harness>(harness: &H) {
@@ -166,4 +166,33 @@ pub async fn a_requeued_dead_letter_comes_again_to_its_group_alone<H: Harness>(h
     if let Some(mut bystander) = bystander {
         assert!(bystander.is_silent().await);
     }
+}
+
+/// An edited dead letter has its new payload, and all else as it was, also when it dies again; one that is too large is refused
+/// and stays.
+pub async fn an_edited_dead_letter_comes_again_with_its_new_payload<H: Harness>(harness: &H) {
+    let fixture = Fixture::new(harness).await;
+    let mut inbox = fixture.subscribe("group").await;
+    let message = Message::new("spoilt").key("key").header("colour", "red");
+    let id = message.id;
+    fixture.publish(vec![message]).await;
+    inbox.next().await.dead("once").await.expect("it is given up");
+    let dead = fixture
+        .bus
+        .dead_letters(fixture.topic.clone(), "group")
+        .expect("there are dead letters");
+    let too_large = dead.requeue_edited(id, vec![0; limit::PAYLOAD + 1]).await;
+    assert!(matches!(too_large, Err(Error::TooLarge { .. })), "{too_large:?}");
+    dead.requeue_edited(id, "mended").await.expect("it is requeued");
+    let again = inbox.next().await;
+    assert_eq!(again.message.id, id);
+    assert_eq!(again.message.payload, "mended");
+    assert_eq!(again.message.key.as_ref().map(|key| &*key.0), Some("key"));
+    assert_eq!(again.message.headers.get("colour"), Some("red"));
+    again.dead("twice").await.expect("it is given up");
+    let letter = dead.get(id).await.expect("it is there again");
+    assert_eq!(
+        (letter.message.payload.as_ref(), letter.history.len()),
+        (&b"mended"[..], 1)
+    );
 }

@@ -55,3 +55,13 @@ async fn a_crash_of_the_server_loses_nothing() {
         sagamill_bus::conformance::a_restart_of_the_broker_loses_nothing(&Crashable(server)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_readme_says_what_is_declared() {
+    let Some(url) = nats::shared().await else { return };
+    let row = sagamill_bus::conformance::declared("`nats:`", &Shared(Some(url)).connect().await);
+    assert!(
+        include_str!("../../../../README.md").contains(&row),
+        "README.md lacks {row}"
+    );
+}

@@ -1,7 +1,11 @@
 //! `dlq`: messages that groups gave up, to be read, put back or thrown away.
 
-use std::io::Write;
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use sagamill::bus::{Bus, DeadLetter, DeadLetters, Death, Error, MessageId, Topic};
 use serde::Serialize;
@@ -24,7 +28,7 @@ pub(crate) enum Command {
     /// Show one, with its message and how it was given up.
     Show(Show),
     /// Give messages to their group again, as new: same id, attempts from one.
-    Requeue(Which),
+    Requeue(Requeue),
     /// Throw messages away for good.
     Discard(Discard),
 }
@@ -80,6 +84,15 @@ pub(crate) struct Which {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Requeue {
+    #[command(flatten)]
+    which: Which,
+    /// A file with another payload for the one message that is named; `-` reads it from stdin.
+    #[arg(long, value_name = "FILE", conflicts_with = "all")]
+    payload: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Discard {
     #[command(flatten)]
     which: Which,
@@ -114,13 +127,24 @@ pub(crate) async fn run(command: Command) -> Result<Code, Failure> {
             let bus = options.connection.open().await?;
             on(bus, async |bus| options.show(bus).await).await
         }
-        Command::Requeue(which) => {
+        Command::Requeue(Requeue { which, payload: None }) => {
             let bus = which.connection.open().await?;
-            on(bus, async |bus| which.each(bus, Verb::Requeue).await).await
+            on(bus, async |bus| which.each(bus, &Verb::Requeue).await).await
+        }
+        Command::Requeue(Requeue {
+            which,
+            payload: Some(file),
+        }) => {
+            let [Id::Of(_)] = which.ids.as_slice() else {
+                return Err(Failure::usage("a payload is for one message: name its id"));
+            };
+            let verb = Verb::Edit(read(&file).await?);
+            let bus = which.connection.open().await?;
+            on(bus, async |bus| which.each(bus, &verb).await).await
         }
         Command::Discard(Discard { which, yes: true }) => {
             let bus = which.connection.open().await?;
-            on(bus, async |bus| which.each(bus, Verb::Discard).await).await
+            on(bus, async |bus| which.each(bus, &Verb::Discard).await).await
         }
         Command::Discard(_) => Err(Failure::usage(
             "a message that is discarded is gone for good: say --yes as well",
@@ -278,22 +302,25 @@ fn write_letter(out: &mut impl Write, letter: &DeadLetter) -> std::io::Result<()
 }
 
 /// What is done to each.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Verb {
     Requeue,
+    /// Requeue with this payload.
+    Edit(Vec<u8>),
     Discard,
 }
 
 impl Verb {
-    async fn carry_out(self, dead: &DeadLetters, id: MessageId) -> Result<(), Error> {
+    async fn carry_out(&self, dead: &DeadLetters, id: MessageId) -> Result<(), Error> {
         match self {
             Self::Requeue => dead.requeue(id).await,
+            Self::Edit(payload) => dead.requeue_edited(id, payload.clone()).await,
             Self::Discard => dead.discard(id).await,
         }
     }
-    fn done(self) -> &'static str {
+    fn done(&self) -> &'static str {
         match self {
-            Self::Requeue => "requeued",
+            Self::Requeue | Self::Edit(_) => "requeued",
             Self::Discard => "discarded",
         }
     }
@@ -301,7 +328,7 @@ impl Verb {
 
 impl Which {
     /// Goes on past one that fails, and tells of each.
-    async fn each(&self, bus: &Bus, verb: Verb) -> Result<Code, Failure> {
+    async fn each(&self, bus: &Bus, verb: &Verb) -> Result<Code, Failure> {
         let dead = bus
             .dead_letters(self.topic.clone(), self.group.as_str())
             .map_err(failure)?;
@@ -344,6 +371,15 @@ impl Which {
         }
         Ok(ids)
     }
+}
+
+/// A file, or stdin.
+async fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    if file == Path::new("-") {
+        return super::read_stdin().await;
+    }
+    let bytes = tokio::fs::read(file).await;
+    Ok(bytes.with_context(|| format!("cannot read {}", file.display()))?)
 }
 
 /// Those that are there now, read before any is put back: what dies again meanwhile is not among them.

@@ -7,7 +7,8 @@ mod watch;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use sagamill::bus::{self, Bus, Topic};
+use sagamill::bus::{self, Bus, Topic, limit};
+use tokio::io::AsyncReadExt;
 
 use crate::failure::{Code, Failure};
 
@@ -78,4 +79,12 @@ async fn on<T>(bus: Bus, work: impl AsyncFnOnce(&Bus) -> Result<T, Failure>) -> 
     let done = done?;
     closed.map_err(failure)?;
     Ok(done)
+}
+
+/// A payload from stdin; no more of it than shows that it is too large.
+async fn read_stdin() -> Result<Vec<u8>, Failure> {
+    let mut payload = Vec::new();
+    let mut stdin = tokio::io::stdin().take(limit::PAYLOAD as u64 + 1);
+    stdin.read_to_end(&mut payload).await.context("cannot read stdin")?;
+    Ok(payload)
 }

@@ -4,12 +4,12 @@ use std::io::Write;
 
 use anyhow::Context;
 use clap::Args;
-use sagamill::bus::{Bus, Message, MessageId, Receipt, Topic, headers::name, limit};
+use sagamill::bus::{Bus, Message, MessageId, Receipt, Topic, headers::name};
 use serde::Serialize;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use uuid::Uuid;
 
-use super::{Connection, failure, on, topic};
+use super::{Connection, failure, on, read_stdin, topic};
 use crate::{
     failure::{Code, Failure},
     output::{json_line, stdout},
@@ -84,7 +84,7 @@ impl Options {
         }
         let payload = match &self.payload {
             Some(payload) => payload.clone().into_bytes(),
-            None => read_whole().await?,
+            None => read_stdin().await?,
         };
         self.send(bus, vec![self.message(payload)]).await?;
         Ok(Code::Success)
@@ -151,12 +151,4 @@ impl Options {
             Format::Json => json_line(out, &Published { topic, id, sequence }),
         }
     }
-}
-
-/// Stdin, as far as a message may be long, and one byte more, which says that it is too long.
-async fn read_whole() -> Result<Vec<u8>, Failure> {
-    let mut payload = Vec::new();
-    let mut stdin = tokio::io::stdin().take(limit::PAYLOAD as u64 + 1);
-    stdin.read_to_end(&mut payload).await.context("cannot read stdin")?;
-    Ok(payload)
 }

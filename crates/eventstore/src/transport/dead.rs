@@ -1,5 +1,6 @@
 //! Dead letters: their stories in a table, their messages where they always were, in the log.
 
+use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use sagamill_bus::{DeadLetter, DeadLetterQueue, DeadLetterStore, Death, Error, MessageId, Result, Topic};
 
@@ -72,12 +73,13 @@ impl DeadLetterOffice {
         Ok(event.and_then(|event| letter(event, &self.origin)))
     }
     /// Back first, then out of the dead letters: between the two it may be in both, and a second call puts it back once.
-    async fn revive(&self, topic: &Topic, group: &str, id: MessageId) -> Result<()> {
+    async fn revive(&self, topic: &Topic, group: &str, id: MessageId, edited: Option<Bytes>) -> Result<()> {
         let grave = self.grave(topic, group, id).await?;
-        let letter = self
+        let mut letter = self
             .message(&grave)
             .await?
             .ok_or_else(|| Error::no_dead_letter(topic, group, id))?;
+        letter.message.revive(edited);
         let (stream, event) = envelope::revival(self.transport, group, letter, death(&grave))?;
         let append = Append {
             stream,
@@ -111,8 +113,14 @@ impl DeadLetterStore for DeadLetterOffice {
     ) -> BoxFuture<'a, Result<Vec<DeadLetter>>> {
         Box::pin(self.page(topic, group, after.unwrap_or(0), limit))
     }
-    fn requeue<'a>(&'a self, topic: &'a Topic, group: &'a str, id: MessageId) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.revive(topic, group, id))
+    fn requeue<'a>(
+        &'a self,
+        topic: &'a Topic,
+        group: &'a str,
+        id: MessageId,
+        edited: Option<Bytes>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.revive(topic, group, id, edited))
     }
     fn discard<'a>(&'a self, topic: &'a Topic, group: &'a str, id: MessageId) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {

@@ -39,7 +39,7 @@ pub(super) fn carrier(transport: &'static str, topic: &Topic, message: Message) 
     carry(transport, topic, message, id, |_| ())
 }
 
-/// What carries a dead letter back to its group: a generation further, and for no other.
+/// What carries a dead letter, a generation further, back to its group and to no other.
 pub(super) fn revival(
     transport: &'static str,
     group: &str,
@@ -47,12 +47,11 @@ pub(super) fn revival(
     last: Death,
 ) -> Result<(StreamId, NewEvent)> {
     let Letter {
-        mut message,
+        message,
         topic,
         mut story,
         ..
     } = letter;
-    message.raise_generation();
     let id = delivery(&message, &format!("bus:{topic}/{group}"));
     story.push(last);
     let told = &story[story.len().saturating_sub(DEATHS)..];
@@ -258,7 +257,8 @@ mod tests {
     fn a_dead_letter_goes_back_with_its_story() {
         let mut carried = carrier("log", &Topic::from("order"), message()).unwrap();
         for generation in 1..=100_u32 {
-            let letter = letter(recorded(carried), &origin()).unwrap();
+            let mut letter = letter(recorded(carried), &origin()).unwrap();
+            letter.message.revive(None);
             let death = Death {
                 reason: format!("\"{generation}\""),
                 attempts: generation,

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
@@ -115,12 +116,9 @@ impl DeadLetterOffice {
         })
     }
     /// Back first, then out of the dead letters: where this ends in between, it is in both.
-    async fn revive(&self, topic: &Topic, group: &str, id: MessageId) -> Result<()> {
+    async fn revive(&self, topic: &Topic, group: &str, id: MessageId, edited: Option<Bytes>) -> Result<()> {
         let mut grave = self.find(topic, group, id).await?;
-        let generation = grave.message.headers.get(name::GENERATION);
-        let generation = generation.and_then(|text| text.parse().ok()).unwrap_or(0_u64);
-        let next = generation.saturating_add(1).to_string();
-        grave.message.headers.set(name::GENERATION, next);
+        grave.message.revive(edited);
         let again = self.0.names.again(group);
         self.0.declare(&again, Purpose::Again).await?;
         let record = Record {
@@ -229,8 +227,14 @@ impl DeadLetterStore for DeadLetterOffice {
     ) -> BoxFuture<'a, Result<Vec<DeadLetter>>> {
         Box::pin(self.page(topic, group, after, limit))
     }
-    fn requeue<'a>(&'a self, topic: &'a Topic, group: &'a str, id: MessageId) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.revive(topic, group, id))
+    fn requeue<'a>(
+        &'a self,
+        topic: &'a Topic,
+        group: &'a str,
+        id: MessageId,
+        edited: Option<Bytes>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.revive(topic, group, id, edited))
     }
     fn discard<'a>(&'a self, topic: &'a Topic, group: &'a str, id: MessageId) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use tokio::time::Instant;
 
@@ -70,9 +71,9 @@ impl DeadLetterOffice {
         }
         Err(Error::no_dead_letter(topic, group, id))
     }
-    fn requeue(&self, topic: &Topic, group: &str, id: MessageId) -> Result<()> {
+    fn requeue(&self, topic: &Topic, group: &str, id: MessageId, edited: Option<Bytes>) -> Result<()> {
         let (group, mut letter) = self.take(topic, group, id)?;
-        letter.message.raise_generation();
+        letter.message.revive(edited);
         letter.history.push(letter.last);
         group.revive(letter.message, topic, letter.history);
         Ok(())
@@ -123,8 +124,14 @@ impl DeadLetterStore for DeadLetterOffice {
     ) -> BoxFuture<'a, Result<Vec<DeadLetter>>> {
         Box::pin(async move { Ok(self.page(topic, group, after.unwrap_or(0), limit)) })
     }
-    fn requeue<'a>(&'a self, topic: &'a Topic, group: &'a str, id: MessageId) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.requeue(topic, group, id) })
+    fn requeue<'a>(
+        &'a self,
+        topic: &'a Topic,
+        group: &'a str,
+        id: MessageId,
+        edited: Option<Bytes>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.requeue(topic, group, id, edited) })
     }
     fn discard<'a>(&'a self, topic: &'a Topic, group: &'a str, id: MessageId) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move { self.take(topic, group, id).map(drop) })

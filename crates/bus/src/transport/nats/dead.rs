@@ -6,6 +6,7 @@ use async_nats::jetstream::{
     message::StreamMessage,
     stream::{LastRawMessageErrorKind, RawMessageErrorKind, Stream},
 };
+use bytes::Bytes;
 use futures_core::future::BoxFuture;
 use futures_util::TryStreamExt;
 
@@ -105,9 +106,9 @@ impl DeadLetterOffice {
         }
     }
     /// Back first, then out of the dead letters: between the two it may be in both, and a second call puts it back once.
-    async fn revive(&self, topic: &Topic, group: &str, id: MessageId) -> Result<()> {
+    async fn revive(&self, topic: &Topic, group: &str, id: MessageId, edited: Option<Bytes>) -> Result<()> {
         let mut grave = self.find(topic, group, id).await?;
-        grave.message.raise_generation();
+        grave.message.revive(edited);
         let delivery = format!("{}:{group}", delivery_id(&grave.message, topic));
         let subject = self.0.names.again(group, topic);
         self.0.send(subject, &grave.message, &delivery, &grave.story).await?;
@@ -162,8 +163,14 @@ impl DeadLetterStore for DeadLetterOffice {
     ) -> BoxFuture<'a, Result<Vec<DeadLetter>>> {
         Box::pin(self.page(topic, group, after, limit))
     }
-    fn requeue<'a>(&'a self, topic: &'a Topic, group: &'a str, id: MessageId) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.revive(topic, group, id))
+    fn requeue<'a>(
+        &'a self,
+        topic: &'a Topic,
+        group: &'a str,
+        id: MessageId,
+        edited: Option<Bytes>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.revive(topic, group, id, edited))
     }
     fn discard<'a>(&'a self, topic: &'a Topic, group: &'a str, id: MessageId) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
