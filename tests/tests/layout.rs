@@ -73,9 +73,10 @@ const PROCESS_CRATES: [&str; 12] = [
 
 /// Clients of databases and brokers, and the folders that may name them: of rusqlite the store's own threads and the baseline
 /// of the measurements, of a broker's its transport and that one's tests.
-const CLIENTS: [(&str, [&str; 2]); 3] = [
+const CLIENTS: [(&str, [&str; 2]); 4] = [
     ("rusqlite", ["crates/eventstore/src/sqlite", "bench/src"]),
     ("async_nats", ["crates/bus/src/transport/nats", "crates/bus/tests/nats"]),
+    ("lapin", ["crates/bus/src/transport/amqp", "crates/bus/tests/amqp"]),
     ("rdkafka", ["crates/bus/src/transport/kafka", "crates/bus/tests/kafka"]),
 ];
 

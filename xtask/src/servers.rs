@@ -4,6 +4,7 @@ use std::{
     env,
     fmt::Display,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -13,10 +14,13 @@ use anyhow::{Context as _, ensure};
 use sagamill_testkit::{
     ALL, Missing, TESTS, broker, kafka, nats,
     postgres::{self, Installation},
+    rabbitmq,
 };
 
 /// Debian's packages make a database of their own when they are installed, unless a file here says no.
 const CLUSTER_SETTINGS: &str = "/etc/postgresql-common/createcluster.d";
+/// Debian starts services of packages that it installs, unless a program here says no.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Servers for one run of the gate. They end with this value, and with this process, however that ends.
 #[derive(Debug)]
@@ -28,6 +32,7 @@ pub(crate) struct Servers {
     _postgres: Option<postgres::Server>,
     _nats: Option<broker::Server>,
     _kafka: Option<broker::Server>,
+    _rabbitmq: Option<broker::Server>,
 }
 
 impl Servers {
@@ -51,17 +56,20 @@ impl Servers {
         };
         let (nats_url, nats) = NATS.start()?;
         let (kafka_url, kafka) = KAFKA.start()?;
+        let (amqp_url, rabbitmq) = RABBITMQ.start()?;
         Ok(Self {
             env: vec![
                 (postgres::URL, url),
                 (nats::URL, nats_url),
                 (kafka::URL, kafka_url),
+                (rabbitmq::URL, amqp_url),
                 (TESTS, ALL.to_owned()),
             ],
             took: begun.elapsed(),
             _postgres: postgres,
             _nats: nats,
             _kafka: kafka,
+            _rabbitmq: rabbitmq,
         })
     }
 }
@@ -72,9 +80,9 @@ struct Broker<I> {
     /// The environment variable with the URL of the caller's.
     url: &'static str,
     find: fn() -> Result<I, Missing>,
-    /// Puts it into a directory of the user's own.
-    install: fn() -> sagamill_testkit::Result<()>,
-    /// The packages that this needs, and what is got runs on.
+    /// Puts it into a directory of the user's own; none: it comes as a package.
+    install: Option<fn() -> sagamill_testkit::Result<()>>,
+    /// The packages that this needs and what is got runs on, or that have it.
     packages: &'static [&'static str],
     start: fn(&I) -> sagamill_testkit::Result<broker::Server>,
 }
@@ -83,7 +91,7 @@ const NATS: Broker<nats::Installation> = Broker {
     name: "NATS",
     url: nats::URL,
     find: nats::Installation::find,
-    install: nats::Installation::install,
+    install: Some(nats::Installation::install),
     packages: &["python3-pip"],
     start: nats::Installation::start,
 };
@@ -91,9 +99,18 @@ const KAFKA: Broker<kafka::Installation> = Broker {
     name: "Kafka",
     url: kafka::URL,
     find: kafka::Installation::find,
-    install: kafka::Installation::install,
+    install: Some(kafka::Installation::install),
     packages: &["maven", "default-jre-headless"],
     start: kafka::Installation::start,
+};
+
+const RABBITMQ: Broker<rabbitmq::Installation> = Broker {
+    name: "RabbitMQ",
+    url: rabbitmq::URL,
+    find: rabbitmq::Installation::find,
+    install: None,
+    packages: &["rabbitmq-server"],
+    start: rabbitmq::Installation::start,
 };
 
 impl<I: Display> Broker<I> {
@@ -114,12 +131,16 @@ impl<I: Display> Broker<I> {
         };
         println!("{missing}");
         let cannot = || format!("cannot get {}", self.name);
-        let got = (self.install)();
-        if (got.is_err() || (self.find)().is_err()) && may_install() {
-            install(self.packages)?;
-            (self.install)().with_context(cannot)?;
-        } else {
-            got.with_context(cannot)?;
+        if self.install.is_some_and(|install| install().is_ok())
+            && let Ok(found) = (self.find)()
+        {
+            return Ok(found);
+        }
+        if may_install() {
+            without_services(|| install(self.packages)).with_context(cannot)?;
+        }
+        if let Some(install) = self.install {
+            install().with_context(cannot)?;
         }
         Ok((self.find)()?)
     }
@@ -149,6 +170,18 @@ fn install_postgres() -> anyhow::Result<()> {
     let installed = install(&["postgresql"]);
     // Who installs a server for good shall have its database made.
     fs::remove_file(&settings)?;
+    installed
+}
+
+/// Installs something of which only the programs are wanted. A policy that is there already is the owner's.
+fn without_services(install: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    if Path::new(POLICY).exists() {
+        return install();
+    }
+    fs::write(POLICY, "#!/bin/sh\nexit 101\n")?;
+    fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755))?;
+    let installed = install();
+    fs::remove_file(POLICY)?;
     installed
 }
 

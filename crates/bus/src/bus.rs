@@ -24,8 +24,8 @@ pub struct Group {
 }
 
 impl Bus {
-    /// Connects to the broker that the URL names, of those this crate knows: `memory:`, and
-    /// `kafka://` and `nats://` with the features of these names.
+    /// Connects to the broker that the URL names, of those this crate knows: `memory:`; `kafka://`, `nats://` and
+    /// `amqp://` with the features of these names, `amqps://` with `amqp-tls`.
     ///
     /// # Errors
     /// [`Error::UnknownScheme`] or [`Error::FeatureOff`] where no transport answers to the URL.
@@ -215,6 +215,12 @@ impl Default for Transports {
     /// Those of this crate.
     fn default() -> Self {
         let known = Self(BTreeMap::new()).register("memory", |_| async { Ok(Bus::memory()) });
+        #[cfg(feature = "amqp")]
+        let known = ["amqp", "amqps"].into_iter().fold(known, |known, scheme| {
+            known.register(scheme, |url| crate::amqp::Amqp::options(url).connect())
+        });
+        #[cfg(not(feature = "amqp"))]
+        let known = known.left_out("amqp", "amqp").left_out("amqps", "amqp-tls");
         #[cfg(feature = "nats")]
         let known = known.register("nats", |url| crate::nats::Nats::options(url).connect());
         #[cfg(not(feature = "nats"))]
@@ -238,7 +244,7 @@ impl Transports {
         self.0.insert(scheme, Arc::new(move |url| Box::pin(connect(url))));
         self
     }
-    #[cfg(not(all(feature = "kafka", feature = "nats")))]
+    #[cfg(not(all(feature = "amqp", feature = "kafka", feature = "nats")))]
     fn left_out(self, scheme: &'static str, feature: &'static str) -> Self {
         self.register(scheme, move |_| async move {
             Err(Error::FeatureOff {

@@ -20,7 +20,7 @@ pub enum Error {
         feature: &'static str,
     },
     /// No transport answers to this scheme.
-    #[error("no transport for `{scheme}:`; known are kafka, memory, nats, sqlite, postgres")]
+    #[error("no transport for `{scheme}:`; known are amqp, kafka, memory, nats, postgres, sqlite")]
     UnknownScheme {
         /// The URL's scheme.
         scheme: String,

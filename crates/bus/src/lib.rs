@@ -94,6 +94,8 @@ pub use retry::Retry;
 pub use router::{Incoming, Route, RouteLayer, Router, Subscribed};
 pub use settlement::{Emit, Emitter, IntoSettlement};
 pub use topic::Topic;
+#[cfg(feature = "amqp")]
+pub use transport::amqp;
 #[cfg(feature = "kafka")]
 pub use transport::kafka;
 pub use transport::memory;

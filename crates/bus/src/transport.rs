@@ -6,9 +6,11 @@ use futures_core::{Stream, future::BoxFuture};
 
 use crate::{DeadLetterStore, Delivery, Error, Message, Result, Topic};
 
+#[cfg(feature = "amqp")]
+pub mod amqp;
 #[cfg(feature = "kafka")]
 pub mod kafka;
-#[cfg(any(feature = "kafka", feature = "nats"))]
+#[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
 mod lanes;
 pub mod memory;
 #[cfg(feature = "nats")]

@@ -61,15 +61,37 @@ async fn shop_completes_and_compensates_and_its_data_can_be_looked_into() {
     replays(&data).await;
 }
 
-/// The shop over a broker: killed in the middle and started again, all that was under way ends.
 #[cfg(feature = "nats")]
 #[tokio::test]
 async fn shop_over_nats_goes_on_where_it_was_killed() {
     let Some(server) = sagamill_testkit::nats::own().await else {
         return;
     };
+    goes_on_where_it_was_killed(server.url()).await;
+}
+
+#[cfg(feature = "amqp")]
+#[tokio::test]
+async fn shop_over_rabbitmq_goes_on_where_it_was_killed() {
+    let Some(server) = sagamill_testkit::rabbitmq::own().await else {
+        return;
+    };
+    goes_on_where_it_was_killed(server.url()).await;
+}
+
+#[cfg(feature = "kafka")]
+#[tokio::test]
+async fn shop_over_kafka_goes_on_where_it_was_killed() {
+    let Some(server) = sagamill_testkit::kafka::own().await else {
+        return;
+    };
+    goes_on_where_it_was_killed(server.url()).await;
+}
+
+/// The shop over a broker: killed in the middle and started again, all that was under way ends.
+async fn goes_on_where_it_was_killed(bus: &str) {
     let directory = tempfile::tempdir().unwrap();
-    let arguments = ["--rate", "20", "--bus", server.url()];
+    let arguments = ["--rate", "20", "--bus", bus];
     let mut dev = Dev::start(directory.path(), &arguments).await;
     for _ in 0..10 {
         dev.saga().await;

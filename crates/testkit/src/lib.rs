@@ -47,18 +47,19 @@
 //! | `postgres` (default) | what tests see of PostgreSQL: databases, roles, standbys; without it, its processes alone |
 //! | `kafka` | what tests see of Kafka; without it, its process alone |
 //! | `nats` | what tests see of NATS; without it, its process alone |
+//! | `rabbitmq` | what tests see of RabbitMQ; without it, its processes alone |
 //! | `proxy` (default) | [`Proxy`] |
 //!
 //! Linux and other Unix systems.
 
 mod account;
-#[cfg(any(feature = "kafka", feature = "nats", feature = "postgres"))]
+#[cfg(any(feature = "kafka", feature = "nats", feature = "postgres", feature = "rabbitmq"))]
 mod blocking;
 pub mod broker;
 mod docker;
 mod error;
 pub mod kafka;
-#[cfg(any(feature = "kafka", feature = "nats", feature = "postgres"))]
+#[cfg(any(feature = "kafka", feature = "nats", feature = "postgres", feature = "rabbitmq"))]
 mod left_out;
 pub mod nats;
 mod port;
@@ -66,6 +67,7 @@ pub mod postgres;
 mod process;
 #[cfg(feature = "proxy")]
 mod proxy;
+pub mod rabbitmq;
 mod random;
 mod server;
 mod supervisor;

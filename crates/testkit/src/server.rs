@@ -136,11 +136,13 @@ impl Program {
     fn running(&self) -> u32 {
         self.pid.expect("invariant: the server looks before it asks")
     }
-    /// Ends it by the signal that it takes for an order, and waits.
+    /// Ends it by the signal that it takes for an order, and waits until all of it has ended.
     pub(crate) fn stop(&mut self, signal: Signal) -> Result<()> {
         let pid = self.running();
+        let all = process::Table::now()?.descendants(pid);
         process::signal(pid, signal);
         process::wait_gone(&[pid])?;
+        process::wait_gone(&all)?;
         self.pid = None;
         Ok(())
     }

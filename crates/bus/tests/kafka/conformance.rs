@@ -5,7 +5,7 @@ use std::time::Duration;
 use sagamill_bus::{Bus, conformance::Harness};
 use sagamill_testkit::{broker::Own, kafka};
 
-use crate::fixture::connect;
+use crate::fixture::{connect, shared};
 
 /// The broker that all scenarios share.
 struct Shared(Option<String>);
@@ -28,7 +28,7 @@ impl Harness for Shared {
 
 sagamill_bus::conformance!(
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    Shared(kafka::shared().await)
+    Shared(shared().await)
 );
 
 /// A broker that a scenario may crash.
@@ -57,7 +57,7 @@ async fn a_crash_of_the_broker_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_readme_says_what_is_declared() {
-    let Some(url) = kafka::shared().await else { return };
+    let Some(url) = shared().await else { return };
     let row = sagamill_bus::conformance::declared("`kafka:`", &Shared(Some(url)).connect().await);
     assert!(
         include_str!("../../../../README.md").contains(&row),

@@ -8,13 +8,12 @@ use rdkafka::{
     producer::{FutureProducer, FutureRecord},
 };
 use sagamill_bus::{Message, Subscribe};
-use sagamill_testkit::kafka;
 
-use crate::fixture::{connect, is_silent, next, text, topic};
+use crate::fixture::{connect, is_silent, next, shared, text, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_without_our_headers_is_readable() {
-    let Some(url) = kafka::shared().await else { return };
+    let Some(url) = shared().await else { return };
     let (bus, topic) = (connect(&url).await, topic("foreign"));
     let mut stream = bus.subscribe(Subscribe::new(topic.clone(), "group")).await.unwrap();
     let servers = url.strip_prefix("kafka://").unwrap();

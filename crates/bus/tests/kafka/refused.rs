@@ -1,9 +1,8 @@
 //! What is refused, and with which words.
 
 use sagamill_bus::{Bus, Error, Message, Subscribe};
-use sagamill_testkit::kafka;
 
-use crate::fixture::{connect, topic};
+use crate::fixture::{connect, shared, topic};
 
 fn words(error: &(dyn std::error::Error + 'static)) -> String {
     let cause = error.source().map(words).unwrap_or_default();
@@ -27,7 +26,7 @@ async fn a_url_that_is_none_is_not_shown() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_that_kafka_confuses_or_keeps_are_refused() {
-    let Some(url) = kafka::shared().await else { return };
+    let Some(url) = shared().await else { return };
     let bus = connect(&url).await;
     let name = topic("confused");
     bus.publish_to(format!("{name}.x"), [Message::new("0")]).await.unwrap();

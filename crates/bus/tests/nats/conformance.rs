@@ -5,6 +5,8 @@ use std::time::Duration;
 use sagamill_bus::{Bus, conformance::Harness, nats::Nats};
 use sagamill_testkit::{broker::Own, nats};
 
+use crate::fixture::shared;
+
 /// The server that all scenarios share.
 struct Shared(Option<String>);
 
@@ -26,7 +28,7 @@ impl Harness for Shared {
 
 sagamill_bus::conformance!(
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    Shared(nats::shared().await)
+    Shared(shared().await)
 );
 
 /// A server that a scenario may crash.
@@ -58,7 +60,7 @@ async fn a_crash_of_the_server_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_readme_says_what_is_declared() {
-    let Some(url) = nats::shared().await else { return };
+    let Some(url) = shared().await else { return };
     let row = sagamill_bus::conformance::declared("`nats:`", &Shared(Some(url)).connect().await);
     assert!(
         include_str!("../../../../README.md").contains(&row),

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use sagamill_bus::{Bus, Deliveries, Message, Subscribe, Topic, nats::Nats};
 use sagamill_testkit::{Proxy, broker::Own, nats};
 
-use crate::fixture::{PATIENCE, Took, acknowledge, connect, next, number, topic};
+use crate::fixture::{PATIENCE, Took, acknowledge, connect, next, number, shared, topic};
 
 /// Publishes a batch until all of it is confirmed, as a relay does: what failed, in its order, before anything new.
 async fn publish_until_confirmed(bus: &Bus, topic: &Topic, mut batch: Vec<Message>) -> usize {
@@ -21,7 +21,7 @@ async fn publish_until_confirmed(bus: &Bus, topic: &Topic, mut batch: Vec<Messag
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn first_deliveries_of_a_key_are_in_order_while_publishes_are_cut_off() {
-    let Some(url) = nats::shared().await else { return };
+    let Some(url) = shared().await else { return };
     let _took = Took::new("publishes that are cut off");
     let proxy = Proxy::start(&url).await.unwrap();
     let (reader, publisher, topic) = (connect(&url).await, connect(&proxy.url()).await, topic("order"));

@@ -2,13 +2,12 @@
 
 use async_nats::{HeaderMap, jetstream};
 use sagamill_bus::{Message, Subscribe};
-use sagamill_testkit::nats;
 
-use crate::fixture::{client, connect, is_silent, next, text, topic};
+use crate::fixture::{client, connect, is_silent, next, shared, text, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_without_our_headers_is_readable() {
-    let Some(url) = nats::shared().await else { return };
+    let Some(url) = shared().await else { return };
     let (bus, topic) = (connect(&url).await, topic("foreign"));
     let mut stream = bus.subscribe(Subscribe::new(topic.clone(), "group")).await.unwrap();
     let client = client(&url).await;
@@ -41,7 +40,7 @@ async fn a_message_without_our_headers_is_readable() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_that_is_deleted_is_made_anew() {
-    let Some(url) = nats::shared().await else { return };
+    let Some(url) = shared().await else { return };
     let (bus, topic) = (connect(&url).await, topic("deleted"));
     let mut stream = bus.subscribe(Subscribe::new(topic.clone(), "group")).await.unwrap();
     bus.publish_to(topic.clone(), [Message::new("0")]).await.unwrap();

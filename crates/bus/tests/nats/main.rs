@@ -11,3 +11,5 @@ mod foreign;
 #[path = "../broker/killed.rs"]
 mod killed;
 mod refused;
+#[path = "../broker/scenarios.rs"]
+mod scenarios;

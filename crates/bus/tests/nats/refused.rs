@@ -1,7 +1,8 @@
 //! What is refused, and with which words.
 
 use sagamill_bus::{Bus, Error};
-use sagamill_testkit::nats;
+
+use crate::fixture::shared;
 
 fn words(error: &(dyn std::error::Error + 'static)) -> String {
     let cause = error.source().map(words).unwrap_or_default();
@@ -18,7 +19,7 @@ async fn a_server_that_is_not_there_is_named_without_the_password() {
 
 #[tokio::test]
 async fn wrong_credentials_are_unusable_and_not_shown() {
-    let Some(url) = nats::shared().await else { return };
+    let Some(url) = shared().await else { return };
     let host = url.rsplit('@').next().unwrap();
     if host == url {
         return; // This server asks for none.

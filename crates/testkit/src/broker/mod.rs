@@ -2,7 +2,7 @@
 
 mod container;
 mod native;
-#[cfg(any(feature = "kafka", feature = "nats"))]
+#[cfg(any(feature = "kafka", feature = "nats", feature = "rabbitmq"))]
 mod own;
 mod server;
 
@@ -16,9 +16,9 @@ use std::{
 
 pub(crate) use container::Container;
 pub(crate) use native::Native;
-#[cfg(any(feature = "kafka", feature = "nats"))]
+#[cfg(any(feature = "kafka", feature = "nats", feature = "rabbitmq"))]
 pub(crate) use own::Brokers;
-#[cfg(any(feature = "kafka", feature = "nats"))]
+#[cfg(any(feature = "kafka", feature = "nats", feature = "rabbitmq"))]
 pub use own::Own;
 pub use server::Server;
 

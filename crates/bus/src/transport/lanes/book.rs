@@ -77,6 +77,7 @@ impl<I: Copy + Ord, T: Clone> Book<I, T> {
         let id = arrival.id;
         if let Some(held) = self.entries.get_mut(&id) {
             (held.token, held.delivered) = (arrival.token, arrival.delivered);
+            held.lost = false;
             return;
         }
         let entry = Entry::new(arrival);
@@ -113,6 +114,11 @@ impl<I: Copy + Ord, T: Clone> Book<I, T> {
     /// Whether a message holds its key, so that its retry keeps order.
     pub(super) fn holds_key(&self, id: I) -> bool {
         self.order == Order::Key && self.entries.get(&id).is_some_and(|entry| entry.key().is_some())
+    }
+    /// How many messages are held.
+    #[cfg(feature = "amqp")]
+    pub(super) fn held(&self) -> usize {
+        self.entries.len()
     }
     /// What the broker must be kept from giving to others.
     #[cfg(any(test, feature = "nats"))]
@@ -191,14 +197,44 @@ impl<I: Copy + Ord, T: Clone> Book<I, T> {
         out
     }
 
-    /// Moves a message on that holds its key or needs none: to whatever it waits for.
+    /// The broker has taken back all that it delivered: what nobody is busy with is forgotten, and comes again. Gives the
+    /// others, which may be renewed by another delivery; until then they are offered to nobody.
+    #[cfg(feature = "amqp")]
+    pub(super) fn lose(&mut self) -> Vec<I> {
+        let is_busy = |entry: &Entry<T>| matches!(entry.stage, Stage::Flying { .. } | Stage::Settling { .. });
+        self.entries.retain(|_, entry| is_busy(entry));
+        (self.ready, self.chores) = (VecDeque::new(), VecDeque::new());
+        (self.doubtful, self.waiting) = (BTreeSet::new(), BTreeSet::new());
+        (self.lanes, self.behind) = (HashMap::default(), 0);
+        for (id, entry) in &mut self.entries {
+            entry.lost = true;
+            if let Some(key) = entry.message.key.as_ref().filter(|_| self.order == Order::Key) {
+                let (holder, behind) = (*id, BTreeSet::new());
+                self.lanes.insert(key.clone(), Lane { holder, behind });
+            }
+        }
+        self.entries.keys().copied().collect()
+    }
+    fn is_lost(&self, id: I) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.lost)
+    }
+
+    /// Moves a message on that holds its key or needs none: to whatever it waits for. One that is lost is nobody's here.
     pub(super) fn offer(&mut self, id: I, now: Instant) {
+        if self.is_lost(id) {
+            self.finish(id, now);
+            return;
+        }
         if self.place(id, now) == Some(Stage::Ready) {
             self.ready.push_back(id);
         }
     }
     /// The same, before all others.
     pub(super) fn offer_first(&mut self, id: I, now: Instant) {
+        if self.is_lost(id) {
+            self.finish(id, now);
+            return;
+        }
         if self.place(id, now) == Some(Stage::Ready) {
             self.ready.push_front(id);
         }

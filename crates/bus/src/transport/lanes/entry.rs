@@ -71,6 +71,8 @@ pub(super) struct Entry<T> {
     pub(super) unnoted: bool,
     /// There is a note of it.
     pub(super) noted: bool,
+    /// The broker has taken it back, and may give it to others.
+    pub(super) lost: bool,
     pub(super) due: Option<Instant>,
     pub(super) stage: Stage,
 }
@@ -89,6 +91,7 @@ impl<T> Entry<T> {
             doubt: false,
             unnoted: false,
             noted: false,
+            lost: false,
             due: None,
             stage: Stage::Behind,
         }

@@ -157,12 +157,27 @@ impl<B: Broker> Group<B> {
         true
     }
     /// How many more messages are to be asked for.
+    #[cfg(any(feature = "kafka", feature = "nats"))]
     pub(crate) fn room(&self) -> usize {
         let state = self.lock();
         let most = state.roster.limits().map(busy_max).sum();
         let room = state.book.room(most);
         // Asked for a quarter at a time: a question for each message would cost more than the message.
         if room >= most.div_ceil(4) { room } else { 0 }
+    }
+    /// How many messages the broker is to leave here unsettled, for one that delivers without being asked.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn appetite(&self) -> usize {
+        let state = self.lock();
+        (state.book.held() + state.book.room(state.roster.limits().map(busy_max).sum())).max(1)
+    }
+    /// The broker has taken back all that it delivered. Gives what is with members still, which it may deliver again.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn lose(&self) -> Vec<B::Id> {
+        let mut state = self.lock();
+        let kept = state.book.lose();
+        state.trial.take_if(|(id, _)| !kept.contains(id));
+        kept
     }
     /// What the broker must be kept from giving to others.
     #[cfg(any(test, feature = "nats"))]

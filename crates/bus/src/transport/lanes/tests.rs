@@ -332,3 +332,29 @@ async fn what_a_member_leaves_goes_to_another_in_order() {
         "only what was dropped is noted"
     );
 }
+
+#[cfg(feature = "amqp")]
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_channel_delivered_is_forgotten_but_for_what_is_with_a_member() {
+    let (group, diary, mut stream) = group(Order::Key);
+    for id in 1..=3 {
+        group.arrive(arrival(id, Some("a"), 1));
+    }
+    let first = next(&group, &mut stream).await;
+    assert_eq!(group.lose(), [1]);
+    assert!(stream.next().now_or_never().is_none(), "the others come again");
+    // It is still the first of its key, and goes on under its new token.
+    for id in 1..=3 {
+        group.arrive(arrival(id, Some("a"), 2));
+    }
+    assert!(stream.next().now_or_never().is_none(), "it holds its key");
+    first.ack().await.unwrap();
+    assert_eq!(diary.said().last().map(String::as_str), Some("ack by 2"));
+    let delivery = next(&group, &mut stream).await;
+    assert_eq!(&delivery.message.payload[..], b"2");
+    // Lost again, and not renewed: a retry is nobody's here.
+    assert_eq!(group.lose(), [2]);
+    delivery.retry(None).await.unwrap();
+    assert!(stream.next().now_or_never().is_none());
+    assert_eq!(group.appetite(), 128);
+}

@@ -1,0 +1,39 @@
+//! What these tests share.
+
+#[path = "../broker/tools.rs"]
+mod tools;
+
+use std::time::Duration;
+
+use sagamill_bus::{Bus, Topic, amqp::Amqp};
+
+pub(crate) use self::tools::*;
+
+/// Nothing comes any more.
+pub(crate) const QUIET: Duration = Duration::from_millis(500);
+
+/// A connection that does not wait long for anything.
+pub(crate) async fn connect(url: &str) -> Bus {
+    let options = Amqp::options(url).heartbeat(Duration::from_secs(1));
+    options.connect().await.expect("the broker takes us")
+}
+
+/// The URL of the broker that tests share.
+pub(crate) async fn shared() -> Option<String> {
+    sagamill_testkit::rabbitmq::shared().await
+}
+
+/// A channel of somebody who knows nothing of us, with its connection.
+pub(crate) async fn client(url: &str) -> (lapin::Connection, lapin::Channel) {
+    let connection = lapin::Connection::connect(url, lapin::ConnectionProperties::default()).await;
+    let connection = connection.expect("the broker takes us");
+    let channel = connection.create_channel().await.expect("a channel");
+    (connection, channel)
+}
+
+/// The name of a group's queue: plain words are in it as they are.
+pub(crate) fn queue(group: &str, topic: &Topic) -> String {
+    let hash = xxhash_rust::xxh3::xxh3_128(format!("{group}\0{topic}").as_bytes());
+    let topic: String = topic.as_ref().chars().take(50).collect();
+    format!("sagamill.group.{group}.{topic}.{hash:032x}")
+}
