@@ -8,6 +8,8 @@ use crate::{DeadLetterStore, Delivery, Error, Message, Result, Topic};
 
 #[cfg(feature = "amqp")]
 pub mod amqp;
+#[cfg(any(feature = "kafka", feature = "nats"))]
+mod audience;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{listener::Listener, naming::Names, options::Options, publish::Publisher, subscribe::Subscriptions};
-use crate::{BoxError, Error, Result, transport::lanes::Audience};
+use crate::{BoxError, Error, Result, transport::audience::Audience};
 
 /// The largest record that topics of ours take, and that is sent: more than the bus carries in a message with all its headers.
 pub(super) const RECORD_MAX: usize = 8 << 20;

@@ -23,7 +23,6 @@
 //!   else it ends with its delivery.
 //! - A stream that is dropped, or closed, gives back uncounted. A delivery that is dropped was an attempt.
 
-mod audience;
 mod book;
 mod clerk;
 mod entry;
@@ -36,7 +35,6 @@ mod tests;
 use std::{fmt::Debug, time::Duration};
 
 pub(crate) use self::{
-    audience::Audience,
     entry::{Arrival, Note},
     group::Group,
 };

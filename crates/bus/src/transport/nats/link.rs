@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{naming::Names, options::Options, subscribe::Subscriptions};
-use crate::{BoxError, Error, Result, transport::lanes::Audience};
+use crate::{BoxError, Error, Result, transport::audience::Audience};
 
 /// Notes of messages that nobody came back for are thrown away after this time.
 const NOTES_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
