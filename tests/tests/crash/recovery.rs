@@ -11,6 +11,7 @@ pub(crate) struct Recovery {
     waiting: BTreeSet<String>,
     since: Option<Instant>,
     took: Vec<Duration>,
+    slowest: Option<(Duration, String)>,
     caught: usize,
 }
 
@@ -28,7 +29,11 @@ impl Recovery {
     /// A saga has ended.
     pub(crate) fn ended(&mut self, saga: &str, at: Instant) {
         if let Some(since) = self.since.filter(|_| self.waiting.remove(saga)) {
-            self.took.push(at.saturating_duration_since(since));
+            let took = at.saturating_duration_since(since);
+            self.took.push(took);
+            if self.slowest.as_ref().is_none_or(|(longest, _)| took > *longest) {
+                self.slowest = Some((took, saga.to_owned()));
+            }
         }
     }
     /// Those that have not ended.
@@ -38,6 +43,10 @@ impl Recovery {
     /// Whether all have ended.
     pub(crate) fn is_over(&self) -> bool {
         self.waiting.is_empty()
+    }
+    /// The one that took longest.
+    pub(crate) fn slowest(&self) -> Option<&str> {
+        self.slowest.as_ref().map(|(_, saga)| saga.as_str())
     }
     /// How many were in flight at the faults, all together.
     pub(crate) fn caught(&self) -> usize {

@@ -208,6 +208,10 @@ impl Shop {
     fn close(mut self, tally: &mut Tally, logs: &std::path::Path) -> usize {
         self.load.stop();
         self.watch.let_all_end("the end of the load", logs);
+        for (kind, (_, recovery)) in &tally.recoveries {
+            let slowest = recovery.slowest().map(|saga| self.watch.story(saga));
+            println!("the slowest after {kind}:\n{}", slowest.unwrap_or_default());
+        }
         for member in &mut self.members {
             tally.counters.bank(member);
             member.end();

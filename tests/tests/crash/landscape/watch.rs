@@ -56,24 +56,23 @@ impl Watch {
                 Instant::now() < end,
                 "still in flight {END:?} after {when}: {first:?}; see {}\n{}",
                 logs.display(),
-                self.story(&first)
+                self.story(first.first().expect("invariant: there is one"))
             );
             std::thread::sleep(LOOK);
             let left = self.in_flight();
             first.retain(|saga| left.contains(saga));
         }
     }
-    /// What the log says of the first of these, and of those who have to do with it.
-    fn story(&self, orders: &BTreeSet<String>) -> String {
+    /// What the log says of a saga, and of those who have to do with it.
+    pub(super) fn story(&self, saga: &str) -> String {
         const EVENTS: &str = "select concat_ws(' ', pos, version, type, recorded_at, convert_from(payload, 'UTF8'))
             from es.event where stream_id = 'saga-place-order/' || $1 order by pos";
         const SUBSCRIPTIONS: &str = "select concat_ws(' ', name, min(pos), max(pos), count(distinct owner), min(fence), max(fence),
             min(lease_until) - clock_timestamp(), (select max(pos) from es.event)) from es.checkpoint where $1 <> '' group by name";
-        let first = orders.first().map(String::as_str).unwrap_or_default();
         block_on(async {
             let mut story = Vec::new();
             for query in [EVENTS, SUBSCRIPTIONS] {
-                match self.lines(query, first).await {
+                match self.lines(query, saga).await {
                     Ok(lines) => story.extend(lines),
                     Err(error) => story.push(error.to_string()),
                 }
