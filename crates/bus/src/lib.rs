@@ -54,6 +54,8 @@
 //! | feature | |
 //! |---|---|
 //! | `nats` | the bus over NATS JetStream: `nats://` |
+//! | `kafka` | the bus over Apache Kafka: `kafka://` |
+//! | `amqp`, `amqp-tls` | the bus over RabbitMQ: `amqp://`, `amqps://` |
 //! | `conformance` | the suite for those who write a transport |
 //! | `failpoints` | see below |
 //!

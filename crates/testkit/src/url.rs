@@ -30,6 +30,14 @@ pub(crate) fn host(url: &str) -> &str {
     &url[host_of(url)]
 }
 
+/// The port of an address that has one.
+#[cfg(all(feature = "kafka", feature = "proxy"))]
+pub(crate) fn port(url: &str) -> u16 {
+    let host = host(url);
+    let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    port.expect("invariant: what was started here has a port")
+}
+
 fn host_of(url: &str) -> Range<usize> {
     let Range { start, end } = authority(url);
     let host = url[start..end].rfind('@').map_or(start, |at| start + at + 1);

@@ -6,16 +6,33 @@ mod tools;
 use std::time::Duration;
 
 use sagamill_bus::{Bus, Topic, amqp::Amqp};
+use sagamill_testkit::{Proxy, broker::Own};
 
 pub(crate) use self::tools::*;
 
 /// Nothing comes any more.
 pub(crate) const QUIET: Duration = Duration::from_millis(500);
 
+/// Longer than either side waits for a sign of life.
+pub(crate) const STALL: Duration = Duration::from_millis(4_000);
+
 /// A connection that does not wait long for anything.
 pub(crate) async fn connect(url: &str) -> Bus {
     let options = Amqp::options(url).heartbeat(Duration::from_secs(1));
     options.connect().await.expect("the broker takes us")
+}
+
+/// A connection that gives up soon: as all do here.
+pub(crate) use connect as hasty;
+
+/// A broker of the test's own.
+pub(crate) async fn own() -> Option<Own> {
+    sagamill_testkit::rabbitmq::own().await
+}
+
+/// What can cut clients off from it.
+pub(crate) async fn proxy(server: &Own) -> Proxy {
+    Proxy::start(server.url()).await.expect("a proxy can be started")
 }
 
 /// The URL of the broker that tests share.

@@ -6,11 +6,15 @@
 mod conformance;
 mod dead;
 mod delivery;
+#[path = "../broker/fault.rs"]
 mod fault;
 mod fixture;
 mod foreign;
 #[path = "../broker/killed.rs"]
 mod killed;
+#[path = "../broker/poison.rs"]
+mod poison;
 mod refused;
 #[path = "../broker/scenarios.rs"]
 mod scenarios;
+mod settle;

@@ -6,6 +6,7 @@ mod tools;
 use std::time::Duration;
 
 use sagamill_bus::{Bus, nats::Nats};
+use sagamill_testkit::{Proxy, broker::Own};
 
 pub(crate) use self::tools::*;
 
@@ -13,6 +14,9 @@ pub(crate) use self::tools::*;
 pub(crate) const QUIET: Duration = Duration::from_millis(500);
 /// The shortest that the transport takes.
 pub(crate) const ACK_WAIT: Duration = Duration::from_secs(1);
+
+/// Longer than the server waits for a sign of life.
+pub(crate) const STALL: Duration = Duration::from_millis(1_500);
 
 /// A connection that does not wait long for anything.
 pub(crate) async fn connect(url: &str) -> Bus {
@@ -33,6 +37,19 @@ pub(crate) async fn client(url: &str) -> async_nats::Client {
         (None, _) => async_nats::ConnectOptions::new(),
     };
     options.connect(server).await.expect("the server takes us")
+}
+
+/// A connection that gives up soon: as all do here.
+pub(crate) use connect as hasty;
+
+/// A broker of the test's own.
+pub(crate) async fn own() -> Option<Own> {
+    sagamill_testkit::nats::own().await
+}
+
+/// What can cut clients off from it.
+pub(crate) async fn proxy(server: &Own) -> Proxy {
+    Proxy::start(server.url()).await.expect("a proxy can be started")
 }
 
 /// The URL of the broker that tests share.

@@ -5,11 +5,15 @@
 
 mod conformance;
 mod delivery;
+#[path = "../broker/fault.rs"]
 mod fault;
 mod fixture;
 mod foreign;
 #[path = "../broker/killed.rs"]
 mod killed;
+#[path = "../broker/poison.rs"]
+mod poison;
 mod refused;
 #[path = "../broker/scenarios.rs"]
 mod scenarios;
+mod settle;

@@ -5,8 +5,7 @@
 //! broker of ours is one node in KRaft mode that listens on the loopback address alone, lets groups form at once, and ends with
 //! the process that started it, however that ends.
 //!
-//! A client is told by the broker where it is, and so does not come through a [`Proxy`](crate::Proxy): let the broker stand
-//! still instead.
+//! A client is told by the broker where it is, and so comes through no [`Proxy`](crate::Proxy) but that of [`proxy`].
 
 mod installation;
 mod place;
@@ -16,6 +15,8 @@ pub use installation::Installation;
 use crate::broker::Server;
 #[cfg(feature = "kafka")]
 use crate::broker::{Brokers, Own};
+#[cfg(all(feature = "kafka", feature = "proxy"))]
+use crate::{Proxy, Result, url};
 
 /// The environment variable with the URL of a broker that tests share.
 pub const URL: &str = "SAGAMILL_TEST_KAFKA";
@@ -31,6 +32,18 @@ static BROKERS: Brokers<Installation> = Brokers::new(URL, Installation::find, In
 #[cfg(feature = "kafka")]
 pub async fn own() -> Option<Own> {
     BROKERS.own().await
+}
+
+/// The way to a broker of the test's own through a proxy, which the broker sends those to who come by it. One at a time.
+///
+/// # Errors
+///
+/// [`Error::Proxy`](crate::Error::Proxy) where its port is not free.
+#[cfg(all(feature = "kafka", feature = "proxy"))]
+pub async fn proxy(server: &Own) -> Result<Proxy> {
+    let port = url::port(server.url());
+    let target = url::with_host(server.url(), &format!("127.0.0.1:{}", port - place::PROXIED));
+    Proxy::start_on(port - place::PROXY, &target).await
 }
 
 /// The URL of the broker that tests share: the one that [`URL`] names, or else one of this process's own. None: this machine

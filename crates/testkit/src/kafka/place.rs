@@ -11,30 +11,37 @@ use crate::{
     supervisor::Part,
 };
 
+/// Its controller listens so far below its own port.
+const CONTROL: u16 = 1;
+/// And here it listens to whoever comes through a proxy,
+pub(super) const PROXIED: u16 = 2;
+/// who is told to come here.
+pub(super) const PROXY: u16 = 3;
+
 pub(super) const KAFKA: Kind = Kind {
     name: "Kafka",
     image: "apache/kafka:4.1.1",
     start_max: Duration::from_secs(60),
     // A Java that starts wants the processor for itself.
     look_again: Duration::from_millis(50),
-    // Its controller listens one port below.
-    has_ports: |port| port::is_free(port - 1),
+    has_ports: |port| [CONTROL, PROXIED].into_iter().all(|below| port::is_free(port - below)),
     // What every broker answers, whatever its version: which versions it knows. The question's number is 1.
     question: &[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff],
     is_answer: |words| words[4..] == [0, 0, 0, 1],
     port_taken: "Address already in use",
 };
 
-/// `PORT`, `CONTROL` and `DIRECTORY` are put in when it starts. Groups form at once, and a broker that was killed is let in
+/// `PORT` and `DIRECTORY` are put in when it starts, and the ports below by their distance. Groups form at once, and a broker that was killed is let in
 /// again soon.
 const CONFIG: &str = "\
 process.roles=broker,controller
 node.id=1
-controller.quorum.voters=1@127.0.0.1:CONTROL
-listeners=PLAINTEXT://127.0.0.1:PORT,CONTROLLER://127.0.0.1:CONTROL
-advertised.listeners=PLAINTEXT://127.0.0.1:PORT
+controller.quorum.voters=1@127.0.0.1:BELOW1
+listeners=PLAINTEXT://127.0.0.1:PORT,PROXIED://127.0.0.1:BELOW2,CONTROLLER://127.0.0.1:BELOW1
+advertised.listeners=PLAINTEXT://127.0.0.1:PORT,PROXIED://127.0.0.1:BELOW3
+inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs=DIRECTORY/data
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
@@ -51,7 +58,7 @@ broker.heartbeat.interval.ms=500
 const RUN: &str = r#"
 start() {
     [ -z "$id" ] || wait "$id"
-    printf '%s\n' "$config" | sed "s/PORT/$1/g; s/CONTROL/$(($1 - 1))/g; s|DIRECTORY|$dir|g" >"$dir/config"
+    printf '%s\n' "$config" | sed "s/PORT/$1/g; s/BELOW1/$(($1 - 1))/g; s/BELOW2/$(($1 - 2))/g; s/BELOW3/$(($1 - 3))/g; s|DIRECTORY|$dir|g" >"$dir/config"
     [ -e "$dir/data/meta.properties" ] ||
         java -XX:TieredStopAtLevel=1 -cp "$archives/*" kafka.tools.StorageTool \
             format --cluster-id=AAAAAAAAQACAAAAAAAAAAQ -c "$dir/config" >&2 || return
@@ -68,11 +75,11 @@ end() {
 /// The supervisor's part for a container: the same settings.
 const MAKE: &str = r#"
 make() {
-    docker run --detach --name "$name" --publish "127.0.0.1:$1:9092" \
+    docker run --detach --name "$name" --publish "127.0.0.1:$1:9092" --publish "127.0.0.1:$(($1 - 2)):9094" \
         --env KAFKA_NODE_ID=1 --env KAFKA_PROCESS_ROLES=broker,controller \
-        --env KAFKA_LISTENERS=PLAINTEXT://:9092,CONTROLLER://:9093 \
-        --env "KAFKA_ADVERTISED_LISTENERS=PLAINTEXT://127.0.0.1:$1" \
-        --env KAFKA_LISTENER_SECURITY_PROTOCOL_MAP=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT \
+        --env KAFKA_LISTENERS=PLAINTEXT://:9092,PROXIED://:9094,CONTROLLER://:9093 \
+        --env "KAFKA_ADVERTISED_LISTENERS=PLAINTEXT://127.0.0.1:$1,PROXIED://127.0.0.1:$(($1 - 3))" \
+        --env KAFKA_LISTENER_SECURITY_PROTOCOL_MAP=CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT,PLAINTEXT:PLAINTEXT \
         --env KAFKA_INTER_BROKER_LISTENER_NAME=PLAINTEXT --env KAFKA_CONTROLLER_LISTENER_NAMES=CONTROLLER \
         --env KAFKA_CONTROLLER_QUORUM_VOTERS=1@localhost:9093 --env KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR=1 \
         --env KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS=4 --env KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR=1 \

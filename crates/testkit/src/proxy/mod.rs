@@ -59,12 +59,20 @@ impl Proxy {
     ///
     /// [`Error::Proxy`] where the target names no port, or nothing can be listened on.
     pub async fn start(target: &str) -> Result<Self> {
+        Self::start_on(0, target).await
+    }
+    /// The same on a port that others know already.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_on(port: u16, target: &str) -> Result<Self> {
         let server = server_of(target)?;
         let failed = |why: String| Error::Proxy {
             server: server.clone(),
             why,
         };
-        let listening = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listening = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
         let listener = listening.map_err(|error| failed(error.to_string()))?;
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
         let control = Arc::new(Control::new(server.clone()));

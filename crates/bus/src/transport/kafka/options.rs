@@ -31,7 +31,7 @@ impl Options {
             keep: None,
             confirm_within: Duration::from_secs(5),
             drain_within: Duration::from_secs(5),
-            session: Duration::from_secs(45),
+            session: Duration::from_secs(10),
             span: 10_000,
             find_topics_every: Duration::from_secs(10),
             properties: Vec::new(),
@@ -81,7 +81,8 @@ impl Options {
     pub fn drain_within(self, drain_within: Duration) -> Self {
         Self { drain_within, ..self }
     }
-    /// How long a process may be silent before its partitions go to others: 45 s, at least 1 s. The brokers may ask for 6 s.
+    /// How long a process may be silent before its partitions go to others: 10 s, as the leases of all else here;
+    /// at least 1 s, and brokers may ask for 6 s. A killed process is missed for so long.
     #[must_use]
     pub fn session_timeout(self, session: Duration) -> Self {
         Self {

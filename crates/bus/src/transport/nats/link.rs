@@ -23,7 +23,7 @@ const NOTES_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const RECONNECT: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Asked so often whether it is there; a server that misses three questions is taken to be gone.
-const PING: Duration = Duration::from_secs(5);
+const PING: Duration = Duration::from_millis(1_500);
 
 pub(super) struct Link {
     pub(super) client: Client,
