@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::{
     count::Count,
-    feature,
+    feature, images,
     servers::Servers,
     step::{Outcome, Step},
 };
@@ -17,6 +17,7 @@ const CRASH: &[(&str, &str)] = &[
     ("SAGAMILL_RESTARTS", "2"),
     ("SAGAMILL_CUTS", "4"),
 ];
+const CONTAINERS: &[(&str, &str)] = &[("SAGAMILL_ROUNDS", "1")];
 const SIMULATION: &[(&str, &str)] = &[("SAGAMILL_SEEDS", "250")];
 
 fn steps() -> anyhow::Result<Vec<Step>> {
@@ -33,9 +34,27 @@ fn steps() -> anyhow::Result<Vec<Step>> {
     ])
 }
 
+/// What needs a Docker engine, where one answers.
+fn containers() -> Vec<Step> {
+    if !images::has_engine() {
+        println!("no Docker engine answers: docker-compose.yml is left out");
+        return Vec::new();
+    }
+    vec![
+        Step::new("images", "xtask images"),
+        // One after the other: each keeps the whole machine busy.
+        Step::new(
+            "containers",
+            "test --package sagamill-tests --features compose --test compose -- --test-threads 1",
+        )
+        .env(CONTAINERS),
+    ]
+}
+
 /// Runs the steps until one fails, then says what ran. Servers come first: what cannot be had is said at once.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
-    let steps = steps()?;
+    let mut steps = steps()?;
+    steps.extend(containers());
     let servers = Servers::start()?;
     let mut outcomes = vec![Outcome::of("servers", servers.took)];
     for step in steps {

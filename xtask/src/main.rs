@@ -6,6 +6,7 @@ mod bench;
 mod count;
 mod feature;
 mod gate;
+mod images;
 mod infra;
 mod processes;
 mod servers;
@@ -35,6 +36,8 @@ enum Command {
     /// Servers for development, which stay until they are told to stop
     #[command(subcommand)]
     Infra(infra::Verb),
+    /// The images of docker-compose.yml, of programs built on this host
+    Images,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -42,5 +45,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Test => gate::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Infra(verb) => infra::run(&verb),
+        Command::Images => images::run(),
     }
 }

@@ -7,6 +7,8 @@ mod bus;
 mod dev;
 mod doctor;
 mod failure;
+#[cfg(feature = "shop")]
+mod load;
 mod migrate;
 mod output;
 mod replay;
@@ -62,6 +64,9 @@ enum Command {
     /// Run the sample shop in one process: orders succeed, fail and are undone.
     #[cfg(feature = "shop")]
     Dev(dev::Options),
+    /// Order from a shop of several processes, until told to stop.
+    #[cfg(feature = "shop")]
+    Load(load::Options),
     /// Run the sagas of the definitions that are registered in this binary.
     Serve(serve::Options),
     /// Look into sagas.
@@ -139,6 +144,8 @@ fn execute(command: Command, setups: serve::Setups) -> Result<Code, Failure> {
         match command {
             #[cfg(feature = "shop")]
             Command::Dev(options) => dev::run(options).await,
+            #[cfg(feature = "shop")]
+            Command::Load(options) => load::run(options).await,
             Command::Serve(options) => Box::pin(serve::run(options, setups)).await,
             Command::Saga(command) => saga::run(command).await,
             Command::Subscription(command) => subscription::run(command).await,

@@ -4,9 +4,9 @@ use std::{fmt, pin::Pin};
 
 use anyhow::Context;
 use axum::Router;
-use clap::{Args, CommandFactory, FromArgMatches};
+use clap::{Args, Command, CommandFactory, FromArgMatches};
 use sagamill::bus::{BoxError, Bus};
-use sagamill_service_kit::{Check, Intake, LogFormat, Process};
+use sagamill_service_kit::{Check, Intake, LogFormat, Process, ask_ready};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,9 @@ pub struct Options {
     /// How its log looks: pretty or json.
     #[arg(long, env = "SAGAMILL_LOG_FORMAT", default_value_t)]
     pub log: LogFormat,
+    /// Asks the process that listens there whether it is ready, and ends: the health check of its container.
+    #[arg(long)]
+    pub ready: bool,
 }
 
 /// A service, over whichever database it was opened on.
@@ -46,21 +49,29 @@ pub type Running = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send>>;
 
 /// The command line of a service, and where its database is and it listens unless it is told.
 pub fn parse<T: CommandFactory + FromArgMatches>(database: &'static str, listen: &'static str) -> T {
-    let command = T::command()
-        .mut_arg("database", |arg| arg.default_value(database))
-        .mut_arg("listen", |arg| arg.default_value(listen));
-    T::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    let matches = command::<T>(database, listen).get_matches();
+    T::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
-/// Runs a service until SIGINT or SIGTERM.
+fn command<T: CommandFactory>(database: &'static str, listen: &'static str) -> Command {
+    let command = T::command().mut_arg("database", |arg| arg.required(false).default_value(database));
+    command.mut_arg("listen", |arg| arg.required(false).default_value(listen))
+}
+
+/// Runs a service until SIGINT or SIGTERM, or only asks whether one is ready.
 ///
 /// # Errors
-/// What keeps it from starting, and what stopped it.
+/// What keeps it from starting, and what stopped it; that the one that was asked is not ready.
 pub async fn run(
     name: &'static str,
     options: &Options,
     open: impl AsyncFnOnce(Bus) -> anyhow::Result<Box<dyn Service>>,
 ) -> anyhow::Result<()> {
+    if options.ready {
+        return ask_ready(&options.listen)
+            .await
+            .with_context(|| format!("{name} at {}", options.listen));
+    }
     let process = Process::start(options.log, "info")?;
     let bus = sagamill::connect(&options.bus).await?;
     let transport = bus.transport();
@@ -80,4 +91,35 @@ pub async fn run(
     // What stopped the service comes first: the other may well follow from it.
     ran?;
     Ok(closed?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Plain {
+        #[command(flatten)]
+        frame: Options,
+    }
+
+    fn parse(arguments: &[&str]) -> Options {
+        let command = command::<Plain>("sqlite:order.db", "127.0.0.1:7701");
+        let matches = command.try_get_matches_from([&["service"], arguments].concat());
+        Plain::from_arg_matches(&matches.unwrap()).unwrap().frame
+    }
+
+    #[test]
+    fn service_needs_no_argument_and_takes_each() {
+        let plain = parse(&[]);
+        assert_eq!(plain.database, Location::File(Path::new("order.db").into()));
+        assert_eq!((plain.listen.as_str(), plain.ready), ("127.0.0.1:7701", false));
+        let told = parse(&["--database", "sqlite:other.db", "--listen", "0.0.0.0:1", "--ready"]);
+        assert_eq!(told.database, Location::File(Path::new("other.db").into()));
+        assert_eq!((told.listen.as_str(), told.ready), ("0.0.0.0:1", true));
+    }
 }

@@ -1,18 +1,18 @@
 //! `sagamill dev`: the sample shop in one process.
 //!
-//! `databases.rs` is where its data is, `shop.rs` the services, `load.rs` who orders, `console.rs` what is
-//! printed, `line.rs` how a saga looks there.
+//! `databases.rs` is where its data is, `shop.rs` the services, `console.rs` what is printed, `line.rs` how a saga looks
+//! there.
 
 mod console;
 mod databases;
 mod line;
-mod load;
 mod shop;
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
+use reqwest::Url;
 use sagamill_service_kit::{Frontdoor, Intake, LogFormat, Process, Shutdown, serve};
 use shop_frame::{Db, Service};
 use shop_order::Orders;
@@ -21,11 +21,11 @@ use tokio::net::TcpListener;
 
 use crate::{
     failure::{Code, Failure},
+    load::{Load, Pace},
     source::Server,
 };
 use console::Console;
 use databases::Databases;
-use load::Load;
 use shop::Shop;
 
 /// How long running sagas are waited for at the end; those that still run go on when the directory is used again.
@@ -53,15 +53,11 @@ pub(crate) struct Options {
     /// Where the shop answers over HTTP.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7700")]
     listen: String,
-    /// Orders a second; 0 is none.
-    #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = rate)]
-    rate: f64,
+    #[command(flatten)]
+    pace: Pace,
     /// Order nothing by itself.
     #[arg(long)]
     no_load: bool,
-    /// What the orders are drawn from: the same number, the same orders.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
     /// How a saga that has ended looks.
     #[arg(short, long, value_name = "FORMAT", default_value = "pretty")]
     output: Format,
@@ -77,13 +73,6 @@ enum Format {
     Pretty,
     /// An object a line.
     Json,
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(rate) if (0.0..=load::RATE_MAX).contains(&rate) => Ok(rate),
-        _ => Err(format!("orders a second are 0 to {}", load::RATE_MAX)),
-    }
 }
 
 fn server(url: &str) -> Result<Server, String> {
@@ -117,11 +106,12 @@ async fn run_on<D: Db>(process: Process, options: Options, databases: Databases)
         .map_err(|error| Failure::new(Code::Unavailable, error))?;
     let shop = Shop::<D>::open(&databases, bus.clone()).await?;
     let console = Console::new(options.output, process.shutdown.clone());
-    let rate = if options.no_load { 0.0 } else { options.rate };
+    let rate = if options.no_load { 0.0 } else { options.pace.rate };
+    let pace = Pace { rate, ..options.pace };
     let banner = &format!(
         "sagamill dev\n  shop     http://{address}  /catalog /orders /ledger /metrics /readyz\n  data     {databases}\n  bus      {}\n  load     {}",
         bus.transport(),
-        load_line(rate, options.seed),
+        load_line(pace),
     );
     console.say(banner).await;
     let ended = run_shop(
@@ -129,7 +119,7 @@ async fn run_on<D: Db>(process: Process, options: Options, databases: Databases)
         shop,
         listener,
         console.clone(),
-        Load::new(rate, options.seed, local(address)),
+        Load::new(pace, &local(address)),
     )
     .await;
     // A bus that is not closed leaves its messages in doubt to whoever comes next.
@@ -140,7 +130,7 @@ async fn run_on<D: Db>(process: Process, options: Options, databases: Databases)
     Ok(verdict)
 }
 
-fn load_line(rate: f64, seed: u64) -> String {
+fn load_line(Pace { rate, seed }: Pace) -> String {
     if rate > 0.0 {
         format!("{rate} orders/s, one in four fails by design (--rate, --no-load; --seed {seed})")
     } else {
@@ -164,13 +154,14 @@ async fn bind(listen: &str) -> Result<TcpListener, Failure> {
 }
 
 /// Where this process reaches itself, also where it listens everywhere.
-fn local(address: SocketAddr) -> SocketAddr {
+fn local(address: SocketAddr) -> Url {
     let ip = match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
         other => other.ip(),
     };
-    SocketAddr::new(ip, address.port())
+    let address = SocketAddr::new(ip, address.port());
+    Url::parse(&format!("http://{address}")).expect("invariant: an address is an authority")
 }
 
 /// In two phases: first the way in is closed and running sagas end, then the services stop.

@@ -1,8 +1,13 @@
-//! Who orders: a small load from a seeded random number generator, over HTTP like any other customer's.
+//! Who orders: a small load from a seeded random number generator, over HTTP like any other customer's. `dev` has its own,
+//! `sagamill load` is one for a shop of several processes.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
+use anyhow::Context;
+use clap::Args;
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
+use reqwest::Url;
+use sagamill_service_kit::{LogFormat, Process};
 use serde_json::{Value, json};
 use shop_contracts::{CATALOGUE, Delivery};
 use shop_payment::LIMIT;
@@ -13,8 +18,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::failure::{Code, Failure};
+
 /// Most orders a second.
-pub(crate) const RATE_MAX: f64 = 1_000.0;
+const RATE_MAX: f64 = 1_000.0;
 /// Most orders that wait for their answer at once; at the bound the load waits.
 const OPEN_MAX: usize = 64;
 /// How often one order is posted, under the same key, before it is given up.
@@ -23,6 +30,57 @@ const TRIES: u32 = 3;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Of so many orders one is meant to fail.
 const FAILS_ONE_IN: u32 = 4;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Where the shop's order service answers: `http://localhost:7701`.
+    #[arg(value_name = "URL", env = "SAGAMILL_ORDER", value_parser = shop)]
+    shop: Url,
+    #[command(flatten)]
+    pace: Pace,
+    /// How the log on stderr looks: pretty or json.
+    #[arg(long, value_name = "FORMAT", env = "SAGAMILL_LOG_FORMAT", default_value_t)]
+    log: LogFormat,
+}
+
+/// How much is ordered, and what.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Pace {
+    /// Orders a second; 0 is none.
+    #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = rate)]
+    pub(crate) rate: f64,
+    /// What the orders are drawn from: the same number, the same orders.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (0.0..=RATE_MAX).contains(&rate) => Ok(rate),
+        _ => Err(format!("orders a second are 0 to {RATE_MAX}")),
+    }
+}
+
+fn shop(text: &str) -> Result<Url, String> {
+    let url: Url = text
+        .parse()
+        .map_err(|error| format!("{error}: http://host:port is wanted"))?;
+    match url.scheme() {
+        "http" if url.has_host() => Ok(url),
+        other => Err(format!("`{other}:` is not spoken here: http://host:port is wanted")),
+    }
+}
+
+/// `sagamill load`: orders until SIGINT or SIGTERM.
+pub(crate) async fn run(options: Options) -> Result<Code, Failure> {
+    let process = Process::start(options.log, "info").context("cannot start")?;
+    let Pace { rate, seed } = options.pace;
+    tracing::info!(shop = %options.shop, rate, seed, "ordering");
+    Load::new(options.pace, &options.shop)
+        .run(process.shutdown.token().clone())
+        .await;
+    Ok(Code::Success)
+}
 
 const CUSTOMERS: [&str; 6] = ["ada", "edsger", "grace", "leslie", "barbara", "tony"];
 
@@ -99,16 +157,18 @@ fn pick(fits: fn(&shop_contracts::Article) -> bool) -> &'static str {
 pub(crate) struct Load {
     rate: f64,
     orders: Orders,
-    url: String,
+    url: Url,
 }
 
 impl Load {
-    /// So many orders a second, drawn from a seed, to the shop at this address.
-    pub(crate) fn new(rate: f64, seed: u64, shop: SocketAddr) -> Self {
+    /// To the shop whose order service answers at this address.
+    pub(crate) fn new(pace: Pace, shop: &Url) -> Self {
+        let mut url = shop.clone();
+        url.set_path("/orders");
         Self {
-            rate,
-            orders: Orders::new(seed),
-            url: format!("http://{shop}/orders"),
+            rate: pace.rate,
+            orders: Orders::new(pace.seed),
+            url,
         }
     }
     /// Orders until `stop`, then waits for the answers.
@@ -135,11 +195,11 @@ impl Load {
 }
 
 /// Posts one order, again under the same key where its answer was lost.
-async fn post(client: reqwest::Client, url: String, order: Value) {
+async fn post(client: reqwest::Client, url: Url, order: Value) {
     let key = Uuid::now_v7().to_string();
     for attempt in 1..=TRIES {
         let answer = client
-            .post(&url)
+            .post(url.clone())
             .header("idempotency-key", &key)
             .json(&order)
             .send()
