@@ -16,6 +16,7 @@ const CONTROL: u16 = 1;
 /// And here it listens to whoever comes through a proxy,
 pub(super) const PROXIED: u16 = 2;
 /// who is told to come here.
+#[cfg(all(feature = "kafka", feature = "proxy"))]
 pub(super) const PROXY: u16 = 3;
 
 pub(super) const KAFKA: Kind = Kind {
