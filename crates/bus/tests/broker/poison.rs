@@ -170,7 +170,7 @@ async fn run(
         let right = match kind {
             Kind::Transient | Kind::Panics => attempts == ATTEMPTS,
             Kind::Undecodable => attempts == 0,
-            _ => attempts >= 1 && attempts < ATTEMPTS,
+            _ => (1..ATTEMPTS).contains(&attempts),
         };
         assert!(right, "{kind:?} {n} was tried {attempts} times");
     }
