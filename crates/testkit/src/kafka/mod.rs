@@ -5,7 +5,7 @@
 //! broker of ours is one node in KRaft mode that listens on the loopback address alone, lets groups form at once, and ends with
 //! the process that started it, however that ends.
 //!
-//! A client is told by the broker where it is, and so comes through no [`Proxy`](crate::Proxy) but that of [`proxy`].
+//! A client is told by the broker where it is, and so comes through no [`Proxy`](crate::Proxy) but that of `proxy`.
 
 mod installation;
 mod place;
