@@ -52,3 +52,25 @@ async fn a_settlement_of_what_another_process_has_is_stale() {
     assert!(matches!(settled, Err(Error::Stale)), "{settled:?}");
     delivery.ack().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledgements_out_of_their_order_all_count() {
+    let Some(url) = shared().await else { return };
+    let (bus, topic) = (connect(&url).await, topic("unordered"));
+    let request = Subscribe::new(topic.clone(), "group");
+    let mut stream = bus.subscribe(request.clone()).await.unwrap();
+    for _ in 0..20 {
+        let messages = (0..5).map(|n| Message::new(n.to_string()));
+        bus.publish_to(topic.clone(), messages).await.unwrap();
+        let mut deliveries = Vec::new();
+        while deliveries.len() < 5 {
+            deliveries.push(next(&mut stream).await);
+        }
+        deliveries.remove(3).ack().await.unwrap();
+        for acked in futures_util::future::join_all(deliveries.into_iter().map(|delivery| delivery.ack())).await {
+            acked.unwrap();
+        }
+    }
+    drop(stream);
+    assert!(is_silent(&mut bus.subscribe(request).await.unwrap()).await);
+}

@@ -116,12 +116,7 @@ async fn write(channel: Channel, mut queue: mpsc::Receiver<Job>) {
                 }
             }
         }
-        let (before, up_to) = (settled.up_to, settled.advance());
-        let together = acks
-            .iter()
-            .filter(|(tag, _)| (before + 1..=up_to).contains(tag))
-            .count();
-        let all = (together > 1).then_some(up_to);
+        let all = settled.together(acks.iter().map(|(tag, _)| *tag));
         let told_all = match all {
             Some(up_to) => ack(&channel, up_to, true).await,
             None => Ok(()),
@@ -150,6 +145,15 @@ struct Settled {
 }
 
 impl Settled {
+    /// Of acknowledgements that have just been added: the one that says all of them up to it, where that saves any.
+    ///
+    /// It has not been said yet: to one that it does not know any more, the broker answers by closing the channel.
+    fn together(&mut self, acks: impl Iterator<Item = u64>) -> Option<u64> {
+        let up_to = self.advance();
+        let covered = acks.filter(|tag| *tag <= up_to);
+        let (count, last) = covered.fold((0, 0), |(count, last), tag| (count + 1, tag.max(last)));
+        (count > 1).then_some(last)
+    }
     fn advance(&mut self) -> u64 {
         while self.tags.first() == Some(&(self.up_to + 1)) {
             self.tags.pop_first();
@@ -172,5 +176,20 @@ mod tests {
         assert_eq!(settled.advance(), 3);
         settled.tags.extend([5]);
         assert_eq!(settled.advance(), 3);
+    }
+
+    #[test]
+    fn what_was_settled_before_does_not_speak_for_others() {
+        let mut settled = Settled::default();
+        settled.tags.insert(4);
+        assert_eq!(settled.together([4].into_iter()), None);
+        settled.tags.extend([1, 3]);
+        assert_eq!(settled.together([1, 3].into_iter()), None);
+        settled.tags.insert(2);
+        assert_eq!(settled.together([2].into_iter()), None);
+        settled.tags.extend([7, 8]);
+        assert_eq!(settled.together([7, 8].into_iter()), None);
+        settled.tags.extend([5, 6]);
+        assert_eq!(settled.together([6, 5].into_iter()), Some(6));
     }
 }
