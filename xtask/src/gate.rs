@@ -2,9 +2,11 @@
 
 use std::process::ExitCode;
 
+use sagamill_testkit::has_docker;
+
 use crate::{
     count::Count,
-    feature, images,
+    feature,
     servers::Servers,
     step::{Outcome, Step},
 };
@@ -36,7 +38,7 @@ fn steps() -> anyhow::Result<Vec<Step>> {
 
 /// What needs a Docker engine, where one answers.
 fn containers() -> Vec<Step> {
-    if !images::has_engine() {
+    if !has_docker() {
         println!("no Docker engine answers: docker-compose.yml is left out");
         return Vec::new();
     }

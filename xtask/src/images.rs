@@ -7,6 +7,9 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use sagamill_testkit::has_docker;
+
+use crate::root;
 
 /// The packages, each with its program.
 const PROGRAMS: [(&str, &str); 5] = [
@@ -23,8 +26,8 @@ const CONTEXT: &str = "target/images";
 
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     ensure!(
-        has_engine(),
-        "no Docker engine answers: start one, and see `docker info`"
+        has_docker(),
+        "no Docker engine answers: start one, and see `docker version`"
     );
     let target = host()?;
     build(&target)?;
@@ -40,13 +43,6 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         ensure!(size < LARGEST, "{image} is larger than {LARGEST} bytes");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Whether containers can be run.
-pub(crate) fn has_engine() -> bool {
-    let mut info = Command::new("docker");
-    let asked = info.arg("info").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    asked.is_ok_and(|status| status.success())
 }
 
 /// Static, since an image has nothing beside its program. For a target that is named, so that what runs in the build is not.
@@ -101,8 +97,4 @@ fn say(command: &mut Command) -> anyhow::Result<()> {
     let status = command.status().with_context(|| format!("cannot start {program}"))?;
     ensure!(status.success(), "{program} failed: {status}");
     Ok(())
-}
-
-fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }

@@ -1,12 +1,11 @@
 //! `cargo xtask infra`: servers for development, which stay until they are told to stop.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Subcommand, ValueEnum};
 use sagamill_testkit::postgres::{self, Daemon, Installation, State};
+
+use crate::root;
 
 /// What is done with the servers.
 #[derive(Debug, Clone, Subcommand)]
@@ -85,11 +84,7 @@ impl Server {
     }
     /// Below the workspace, and not of the repository.
     fn directory(self) -> PathBuf {
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-        workspace
-            .expect("invariant: xtask is in the workspace")
-            .join(".infra")
-            .join(self.name())
+        root().join(".infra").join(self.name())
     }
     fn name(self) -> &'static str {
         match self {

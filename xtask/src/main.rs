@@ -12,7 +12,7 @@ mod processes;
 mod servers;
 mod step;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -47,4 +47,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Infra(verb) => infra::run(&verb),
         Command::Images => images::run(),
     }
+}
+
+/// The workspace.
+fn root() -> &'static Path {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    root.expect("invariant: xtask is in the workspace")
 }

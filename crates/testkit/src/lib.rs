@@ -78,6 +78,7 @@ mod url;
 pub use error::{Error, Missing, Result};
 #[cfg(feature = "proxy")]
 pub use proxy::{Lost, Proxy};
+pub use tools::has_docker;
 
 /// The environment variable that says which tests are to run: [`ALL`], or unset for those that this machine can run.
 pub const TESTS: &str = "SAGAMILL_TESTS";

@@ -22,7 +22,8 @@ pub(crate) fn places() -> Vec<PathBuf> {
 }
 
 /// Whether there is a Docker that answers.
-pub(crate) fn has_docker() -> bool {
+#[must_use]
+pub fn has_docker() -> bool {
     output(Command::new("docker").args(["version", "--format", "{{.Server.Version}}"])).is_ok()
 }
 
