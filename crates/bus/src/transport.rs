@@ -10,6 +10,10 @@ use crate::{DeadLetterStore, Delivery, Error, Message, Result, Topic};
 pub mod amqp;
 #[cfg(any(feature = "kafka", feature = "nats"))]
 mod audience;
+#[cfg(any(feature = "amqp", feature = "nats"))]
+mod chains;
+#[cfg(any(feature = "kafka", feature = "nats"))]
+mod digits;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]

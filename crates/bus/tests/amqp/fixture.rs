@@ -54,3 +54,20 @@ pub(crate) fn queue(group: &str, topic: &Topic) -> String {
     let topic: String = topic.as_ref().chars().take(50).collect();
     format!("sagamill.group.{group}.{topic}.{hash:032x}")
 }
+
+/// How the public suite runs here.
+pub(crate) mod suite {
+    use std::time::Duration;
+
+    use sagamill_bus::Bus;
+
+    /// As the README names it.
+    pub(crate) const SCHEME: &str = "`amqp:`";
+    pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+    pub(crate) const QUIET: Duration = Duration::from_millis(400);
+
+    /// With what the transport takes unless it is told.
+    pub(crate) async fn connect(url: &str) -> Bus {
+        Bus::connect(url).await.expect("the broker takes us")
+    }
+}

@@ -14,7 +14,7 @@ use std::{
 use sagamill_bus::{Bus, Deliveries, Message, Subscribe, Topic};
 use sagamill_testkit::{Proxy, broker::Own};
 
-use crate::fixture::{PATIENCE, STALL, Took, acknowledge, connect, hasty, next, number, own, proxy, topic};
+use crate::fixture::{PATIENCE, STALL, Took, acknowledge, connect, count, hasty, next, number, own, proxy, topic};
 
 /// How many messages are published at once.
 const BATCH: usize = 20;
@@ -141,7 +141,7 @@ impl Load {
 async fn restarts_crashes_cuts_and_stalls_lose_nothing_that_was_confirmed() {
     let Some(server) = own().await else { return };
     let _took = Took::new("a bad day");
-    let rounds = std::env::var("SAGAMILL_FAULTS").map_or(1, |text| text.parse().expect("SAGAMILL_FAULTS is a number"));
+    let rounds = count("SAGAMILL_FAULTS", 1);
     let proxy = proxy(&server).await;
     let (publisher, reader) = (hasty(&proxy.url()).await, hasty(&proxy.url()).await);
     let topic = topic("trouble");

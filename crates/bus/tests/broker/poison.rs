@@ -16,7 +16,7 @@ use sagamill_bus::{Bus, DeadLetter, HandlerError, Json, Message, Retry, Router, 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::fixture::{PATIENCE, Took, connect, shared, topic};
+use crate::fixture::{PATIENCE, Took, connect, count, shared, topic};
 
 const ATTEMPTS: u32 = 3;
 /// Good ones for each that is not, of each kind.
@@ -153,7 +153,7 @@ async fn run(
                 seen.news.notified().await;
             }
             *took.lock().unwrap() = begun.elapsed();
-            while count(&bus, &name).await < dead {
+            while buried(&bus, &name).await < dead {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -182,7 +182,7 @@ fn held(name: &Topic) -> Topic {
     Topic::from(format!("{name}.held"))
 }
 
-async fn count(bus: &Bus, name: &Topic) -> usize {
+async fn buried(bus: &Bus, name: &Topic) -> usize {
     let queues = bus.dead_letter_queues().await.unwrap();
     let ours = queues
         .iter()
@@ -212,8 +212,7 @@ fn kind(letter: &DeadLetter) -> Kind {
 async fn poison_of_each_kind_is_given_up_as_it_should_and_others_go_on() {
     let Some(url) = shared().await else { return };
     let _took = Took::new("poison");
-    let of_each =
-        std::env::var("SAGAMILL_POISON").map_or(10, |text| text.parse().expect("SAGAMILL_POISON is a number"));
+    let of_each = count("SAGAMILL_POISON", 10);
     let good = of_each * GOOD;
     let (bus, pure, mixed) = (connect(&url).await, topic("pure"), topic("poison"));
     let messages = (0..good).map(|n| (pure.clone(), Kind::Good.message(n)));

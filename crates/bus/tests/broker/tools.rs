@@ -13,6 +13,14 @@ use super::QUIET;
 /// Longer than anything here takes, also on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How many of something there are: what the environment says, or else this.
+pub(crate) fn count(variable: &str, default: usize) -> usize {
+    let said = std::env::var(variable);
+    said.map_or(default, |text| {
+        text.parse().unwrap_or_else(|_| panic!("{variable} is a number"))
+    })
+}
+
 /// A topic nobody else has.
 pub(crate) fn topic(name: &str) -> Topic {
     Topic::from(format!("{name}-{}", MessageId::random()))

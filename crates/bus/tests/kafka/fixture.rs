@@ -54,3 +54,16 @@ pub(crate) async fn proxy(server: &Own) -> Proxy {
 pub(crate) async fn shared() -> Option<String> {
     sagamill_testkit::kafka::shared().await
 }
+
+/// How the public suite runs here.
+pub(crate) mod suite {
+    use std::time::Duration;
+
+    pub(crate) use super::connect;
+
+    /// As the README names it.
+    pub(crate) const SCHEME: &str = "`kafka:`";
+    pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+    /// Longer than partitions take to go from one member to another.
+    pub(crate) const QUIET: Duration = Duration::from_secs(3);
+}

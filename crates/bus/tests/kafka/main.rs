@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a long test says what it did")]
 #![expect(clippy::unwrap_used, reason = "the tools of a test fail it by panicking")]
 
+#[path = "../broker/conformance.rs"]
 mod conformance;
 mod delivery;
 #[path = "../broker/fault.rs"]

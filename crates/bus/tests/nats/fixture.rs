@@ -56,3 +56,20 @@ pub(crate) async fn proxy(server: &Own) -> Proxy {
 pub(crate) async fn shared() -> Option<String> {
     sagamill_testkit::nats::shared().await
 }
+
+/// How the public suite runs here.
+pub(crate) mod suite {
+    use std::time::Duration;
+
+    use sagamill_bus::Bus;
+
+    /// As the README names it.
+    pub(crate) const SCHEME: &str = "`nats:`";
+    pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+    pub(crate) const QUIET: Duration = Duration::from_millis(400);
+
+    /// With what the transport takes unless it is told.
+    pub(crate) async fn connect(url: &str) -> Bus {
+        Bus::connect(url).await.expect("the broker takes us")
+    }
+}

@@ -21,12 +21,8 @@ use super::{
     link::{Link, quorum},
     reading::Reading,
 };
-use crate::{
-    DeadLetter, DeadLetterQueue, DeadLetterStore, Death, Error, MessageId, Result, Topic, transport::lanes::Letter,
-};
+use crate::{DeadLetter, DeadLetterQueue, DeadLetterStore, Error, MessageId, Result, Topic, transport::lanes::Letter};
 
-/// Most bytes that are kept of why a message was given up.
-const REASON_MAX: usize = 4 << 10;
 /// Most dead letters of a topic and group: all can be looked through at once.
 const LETTERS_MAX: i64 = 50_000;
 
@@ -34,14 +30,9 @@ impl Link {
     /// Puts a message among the dead letters, and remembers the queue it came from.
     pub(super) async fn bury(&self, group: &str, origin: &str, letter: &Letter) -> Result<()> {
         let Letter { topic, message, .. } = letter;
-        let mut story = letter.history.clone();
-        story.push(Death {
-            reason: letter.last.reason[..letter.last.reason.floor_char_boundary(REASON_MAX)].to_owned(),
-            attempts: letter.last.attempts,
-        });
         let marks = Marks {
             topic: Some(topic.clone()),
-            story,
+            story: letter.story(),
             origin: Some(origin.to_owned()),
             buried: Some(self.next_place()),
         };
@@ -128,11 +119,7 @@ impl DeadLetterOffice {
     ) -> Result<()> {
         let name = self.0.names.dead(group, topic);
         let mut reading = Reading::open(&self.0, &name, settings()).await?;
-        let mut done = Err(Error::NoDeadLetter {
-            topic: topic.to_string(),
-            group: group.to_owned(),
-            id,
-        });
+        let mut done = Err(Error::no_dead_letter(topic, group, id));
         while let Some(mut delivery) = reading.next().await? {
             let letter = open_in(&mut delivery);
             if letter.message.id == id {

@@ -12,12 +12,16 @@ use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::{Headers, Key, Message, MessageId, Topic, dead_letter::Death, headers::name};
+use crate::{
+    Headers, Key, Message, MessageId, Topic,
+    dead_letter::Death,
+    headers::name,
+    transport::lanes::{tell, told},
+};
 
 /// The application that messages of ours say they are of.
 const OWN: &str = "sagamill";
@@ -68,13 +72,6 @@ pub(super) struct Arrived {
     pub(super) delivered: u64,
     /// The same on each of its deliveries.
     pub(super) identity: u128,
-}
-
-/// One death in a story.
-#[derive(Serialize, Deserialize)]
-struct Told {
-    reason: String,
-    attempts: u32,
 }
 
 /// The properties and the payload of a message.
@@ -179,7 +176,7 @@ fn table_of(message: &Message, marks: &Marks) -> FieldTable {
         put(&mut table, TOPIC, topic.as_ref());
     }
     if !marks.story.is_empty() {
-        put(&mut table, STORY, &tell(&marks.story));
+        put(&mut table, STORY, &tell(&marks.story, STORY_BYTES_MAX, |json| json));
     }
     if let Some(origin) = &marks.origin {
         put(&mut table, ORIGIN, origin);
@@ -306,29 +303,6 @@ fn json(value: &AMQPValue) -> Value {
         AMQPValue::Void => Value::Null,
         AMQPValue::LongString(_) | AMQPValue::ShortString(_) | AMQPValue::ByteArray(_) => text(value).into(),
     }
-}
-
-/// The newest deaths that fit; at least the last.
-fn tell(story: &[Death]) -> String {
-    let told = |deaths: &[Death]| {
-        let told = deaths.iter().map(|death| Told {
-            reason: death.reason.clone(),
-            attempts: death.attempts,
-        });
-        serde_json::to_string(&told.collect::<Vec<_>>()).unwrap_or_default()
-    };
-    let mut newest = story;
-    let mut text = told(newest);
-    while text.len() > STORY_BYTES_MAX && newest.len() > 1 {
-        newest = &newest[1..];
-        text = told(newest);
-    }
-    text
-}
-fn told(story: &str) -> Vec<Death> {
-    let told: Vec<Told> = serde_json::from_str(story).unwrap_or_default();
-    let death = |Told { reason, attempts }| Death { reason, attempts };
-    told.into_iter().map(death).collect()
 }
 
 #[cfg(test)]

@@ -25,11 +25,11 @@ use super::{
     desk::Desk,
     line::{Line, disconnected, unusable},
     naming::Names,
+    note::Consumed,
     options::Options,
     register::Register,
-    subscribe::Subscriptions,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, transport::lanes::Subscriptions};
 
 /// A limit that is never reached: attempts are counted, and given up, on this side. RabbitMQ 4 has a limit of 20 unless
 /// another is set, 3 has none and does not know a word for none.
@@ -56,7 +56,7 @@ pub(super) struct Link {
     pub(super) closed: CancellationToken,
     /// What a close waits for: publishes and subscriptions.
     pub(super) busy: TaskTracker,
-    pub(super) subscriptions: Subscriptions,
+    pub(super) subscriptions: Subscriptions<Consumed>,
     /// The lines end with the link.
     _hang_up: DropGuard,
 }

@@ -22,12 +22,9 @@ use super::{
     publish::Record,
 };
 use crate::{
-    DeadLetter, DeadLetterQueue, DeadLetterStore, Death, Error, Message, MessageId, Result, Topic, headers::name,
+    DeadLetter, DeadLetterQueue, DeadLetterStore, Error, Message, MessageId, Result, Topic, headers::name,
     transport::lanes::Letter,
 };
-
-/// Most bytes that are kept of why a message was given up.
-const REASON_MAX: usize = 4 << 10;
 
 /// What tells dead letters apart: each generation of a message has one of its own, so that a requeue that takes the last one
 /// out never takes the next one with it.
@@ -40,15 +37,10 @@ impl Link {
     /// Puts a message among the dead letters. The same death twice is one dead letter.
     pub(super) async fn bury(&self, group: &str, letter: &Letter) -> Result<()> {
         let Letter { topic, message, .. } = letter;
-        let mut story = letter.history.clone();
-        story.push(Death {
-            reason: letter.last.reason[..letter.last.reason.floor_char_boundary(REASON_MAX)].to_owned(),
-            attempts: letter.last.attempts,
-        });
         let origin = Origin {
             topic: Some(topic.clone()),
             group: group.to_owned(),
-            story,
+            story: letter.story(),
             key: message.key.clone(),
         };
         let dead = self.names.dead();
@@ -109,11 +101,7 @@ impl DeadLetterOffice {
             .await?
             .filter(|grave| grave.message.id == id)
             .last();
-        found.ok_or_else(|| Error::NoDeadLetter {
-            topic: topic.to_string(),
-            group: group.to_owned(),
-            id,
-        })
+        found.ok_or_else(|| Error::no_dead_letter(topic, group, id))
     }
     /// Back first, then out of the dead letters: where this ends in between, it is in both.
     async fn revive(&self, topic: &Topic, group: &str, id: MessageId, edited: Option<Bytes>) -> Result<()> {

@@ -4,17 +4,22 @@
 //! Kafka carries names and values as bytes, so nothing is encoded but the few names that would be taken for something else:
 //! those are named by the digits of their bytes.
 
-use std::fmt::Write;
-
 use bytes::Bytes;
 use rdkafka::{
     Message as _,
     message::{BorrowedMessage, Header, Headers as _, OwnedHeaders},
 };
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Headers, Key, Message, MessageId, Topic, dead_letter::Death, headers::name};
+use crate::{
+    Headers, Key, Message, MessageId, Topic,
+    dead_letter::Death,
+    headers::name,
+    transport::{
+        digits,
+        lanes::{tell, told},
+    },
+};
 
 const ID: &str = "sagamill-id";
 /// The topic of a message that does not lie on it: of dead letters, and of what was requeued.
@@ -25,8 +30,6 @@ const GROUP: &str = "sagamill-group";
 const STORY: &str = "sagamill-story";
 /// The message's own key, where the record has another.
 pub(super) const KEY: &str = "sagamill-key";
-/// Before the digits of a name.
-const NAMED: &str = "sagamill-name-";
 /// The names above, which are no user's.
 const OWN: [&str; 5] = [ID, TOPIC, GROUP, STORY, KEY];
 /// CloudEvents attributes, here and on the wire.
@@ -37,13 +40,6 @@ const WATERMILL_ID: &str = "_watermill_message_uuid";
 const PARTITION_KEY: &str = "ce-partitionkey";
 /// Most bytes of a story.
 const STORY_BYTES_MAX: usize = 64 << 10;
-
-/// One death in a story.
-#[derive(Serialize, Deserialize)]
-struct Told {
-    reason: String,
-    attempts: u32,
-}
 
 /// What is known of a message that does not lie on its own topic.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +69,7 @@ pub(super) fn to_wire(message: &Message, origin: Option<&Origin>) -> OwnedHeader
     if origin.story.is_empty() {
         wire
     } else {
-        put(wire, STORY, &tell(&origin.story))
+        put(wire, STORY, &tell(&origin.story, STORY_BYTES_MAX, |json| json))
     }
 }
 fn put(wire: OwnedHeaders, key: &str, value: &str) -> OwnedHeaders {
@@ -124,29 +120,6 @@ fn parse(id: &str) -> Option<MessageId> {
     Uuid::try_parse(id).ok().map(MessageId)
 }
 
-/// The newest deaths that fit; at least the last.
-fn tell(story: &[Death]) -> String {
-    let told = |deaths: &[Death]| {
-        let told = deaths.iter().map(|death| Told {
-            reason: death.reason.clone(),
-            attempts: death.attempts,
-        });
-        serde_json::to_string(&told.collect::<Vec<_>>()).unwrap_or_default()
-    };
-    let mut newest = story;
-    let mut text = told(newest);
-    while text.len() > STORY_BYTES_MAX && newest.len() > 1 {
-        newest = &newest[1..];
-        text = told(newest);
-    }
-    text
-}
-fn told(story: &str) -> Vec<Death> {
-    let told: Vec<Told> = serde_json::from_str(story).unwrap_or_default();
-    let death = |Told { reason, attempts }| Death { reason, attempts };
-    told.into_iter().map(death).collect()
-}
-
 fn wire_name(name: &str) -> String {
     if let Some(attribute) = name.strip_prefix(ATTRIBUTE.0) {
         // The library that reads names ends them at a NUL.
@@ -154,33 +127,22 @@ fn wire_name(name: &str) -> String {
             return format!("{}{attribute}", ATTRIBUTE.1);
         }
     }
-    let taken = OWN.contains(&name) || name.starts_with(NAMED) || name.starts_with(ATTRIBUTE.1);
+    let taken = OWN.contains(&name) || name.starts_with(digits::NAMED) || name.starts_with(ATTRIBUTE.1);
     if !name.is_empty() && !taken && !name.contains('\0') {
         return name.to_owned();
     }
-    let mut digits = NAMED.to_owned();
-    for byte in name.bytes() {
-        let _ = write!(digits, "{byte:02x}");
-    }
-    digits
+    digits::write(name)
 }
 fn own_name(name: &str) -> String {
     if let Some(attribute) = name.strip_prefix(ATTRIBUTE.1) {
         return format!("{}{attribute}", ATTRIBUTE.0);
     }
-    let digits = name.strip_prefix(NAMED).map(|digits| {
-        let pairs = digits.as_bytes().chunks(2);
-        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-        pairs.map(byte).collect::<Option<Vec<u8>>>()
-    });
-    let read = digits.flatten().and_then(|bytes| String::from_utf8(bytes).ok());
-    read.unwrap_or_else(|| name.to_owned())
+    digits::read(name)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{own_name, tell, told, wire_name};
-    use crate::dead_letter::Death;
+    use super::{own_name, wire_name};
 
     #[test]
     fn every_name_comes_back_and_none_is_taken_for_another() {
@@ -204,16 +166,5 @@ mod tests {
             assert!(!wire_name(name).contains('\0'));
         }
         assert_eq!(wire_name("ce-id"), "ce_id");
-    }
-
-    #[test]
-    fn a_story_keeps_its_newest_deaths() {
-        let death = |reason: &str| Death {
-            reason: reason.to_owned(),
-            attempts: 3,
-        };
-        let long = vec![death(&"a".repeat(60 << 10)), death(&"b".repeat(10 << 10)), death("c")];
-        assert_eq!(told(&tell(&long)), long[1..]);
-        assert!(told("nonsense").is_empty());
     }
 }

@@ -14,8 +14,11 @@ use rdkafka::{
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{listener::Listener, naming::Names, options::Options, publish::Publisher, subscribe::Subscriptions};
-use crate::{BoxError, Error, Result, transport::audience::Audience};
+use super::{listener::Listener, naming::Names, note::Consumed, options::Options, publish::Publisher};
+use crate::{
+    BoxError, Error, Result,
+    transport::{audience::Audience, lanes::Subscriptions},
+};
 
 /// The largest record that topics of ours take, and that is sent: more than the bus carries in a message with all its headers.
 pub(super) const RECORD_MAX: usize = 8 << 20;
@@ -32,7 +35,7 @@ pub(super) struct Link {
     pub(super) closed: CancellationToken,
     /// What a close waits for: publishes and subscriptions.
     pub(super) busy: TaskTracker,
-    pub(super) subscriptions: Subscriptions,
+    pub(super) subscriptions: Subscriptions<Consumed>,
     pub(super) audience: Audience,
 }
 

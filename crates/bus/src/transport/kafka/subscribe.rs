@@ -1,11 +1,6 @@
 //! A subscription in this process: what a consumer reads goes to the group's members, until nobody wants more.
 
-use std::{
-    cell::Cell,
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use rdkafka::{
     TopicPartitionList,
@@ -39,56 +34,20 @@ const BEGINNING: Duration = Duration::from_secs(5);
 
 type Shared = Arc<Group<Consumed>>;
 
-/// The subscriptions of a connection, by group and by what they are subscribed to.
-#[derive(Default)]
-pub(super) struct Subscriptions(Mutex<HashMap<(String, Topic), Shared>>);
-
-impl Subscriptions {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, Topic), Shared>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-    /// Ends one, unless another has taken its place.
-    fn remove(&self, request: &Subscribe, group: &Shared) {
-        let at = (request.group.clone(), request.topic.clone());
-        let mut all = self.lock();
-        if all.get(&at).is_some_and(|other| Arc::ptr_eq(other, group)) {
-            all.remove(&at);
-        }
-    }
-}
-
 /// Subscribes; returns when messages published from now on will be seen.
 pub(super) async fn subscribe(link: &Arc<Link>, request: Subscribe) -> Result<Deliveries> {
     link.names.check(&request.topic)?;
-    let at = (request.group.clone(), request.topic.clone());
     loop {
         if link.closed.is_cancelled() {
             return Err(Error::Closed);
         }
-        let known = link.subscriptions.lock().get(&at).cloned();
-        if let Some(group) = known {
-            if let Some(stream) = group.join(&request)? {
-                return Ok(stream);
-            }
-            // It gives back what it has; or it cannot, and what it has comes in its time.
-            let _ = timeout(PREDECESSOR, group.ended.cancelled()).await;
-            link.subscriptions.remove(&request, &group);
-            continue;
+        if let Some(stream) = link.subscriptions.join(&request, PREDECESSOR).await? {
+            return Ok(stream);
         }
         let pump = Pump::new(link, request.clone()).await?;
-        // Another may have been faster since.
-        let mut all = link.subscriptions.lock();
-        if link.closed.is_cancelled() {
-            return Err(Error::Closed);
-        }
-        if all.contains_key(&at) {
-            continue;
-        }
-        let Some(stream) = pump.group.join(&request)? else {
+        let Some(stream) = link.subscriptions.begin(&request, &pump.group, &link.closed)? else {
             continue;
         };
-        all.insert(at, Arc::clone(&pump.group));
-        drop(all);
         pump.start()?;
         return Ok(stream);
     }

@@ -29,6 +29,8 @@ mod entry;
 mod group;
 mod member;
 mod settle;
+mod story;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +39,8 @@ use std::{fmt::Debug, time::Duration};
 pub(crate) use self::{
     entry::{Arrival, Note},
     group::Group,
+    story::{tell, told},
+    subscriptions::Subscriptions,
 };
 use crate::{Message, Result, Topic, dead_letter::Death};
 

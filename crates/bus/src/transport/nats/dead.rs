@@ -19,21 +19,13 @@ use crate::{
     transport::lanes::Letter,
 };
 
-/// Most bytes that are kept of why a message was given up.
-const REASON_MAX: usize = 4 << 10;
-
 impl Link {
     /// Puts a message among the dead letters. The same death twice is one dead letter.
     pub(super) async fn bury(&self, group: &str, letter: &Letter) -> Result<()> {
         let Letter { topic, message, .. } = letter;
-        let mut story = letter.history.clone();
-        story.push(Death {
-            reason: letter.last.reason[..letter.last.reason.floor_char_boundary(REASON_MAX)].to_owned(),
-            attempts: letter.last.attempts,
-        });
         let id = format!("{}:{group}", delivery_id(message, topic));
         let subject = self.names.dead(topic, group, message.id);
-        self.send(subject, message, &id, &story).await.map(drop)
+        self.send(subject, message, &id, &letter.story()).await.map(drop)
     }
 }
 

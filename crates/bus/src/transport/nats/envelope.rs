@@ -10,18 +10,23 @@ use std::fmt::Write;
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Headers, Key, Message, MessageId, Topic, dead_letter::Death, headers::name};
+use crate::{
+    Headers, Key, Message, MessageId, Topic,
+    dead_letter::Death,
+    headers::name,
+    transport::{
+        digits,
+        lanes::{tell, told},
+    },
+};
 
 /// What the server tells repeats by.
 pub(super) const DELIVERY_ID: &str = "Nats-Msg-Id";
 const KEY: &str = "sagamill-key";
 /// How a message was given up, oldest first: on dead letters, and on what was requeued.
 const STORY: &str = "sagamill-story";
-/// Before the digits of a name.
-const NAMED: &str = "sagamill-name-";
 /// How many bytes of the payload are headers.
 const INLINE: &str = "sagamill-headers";
 /// The names above, which are no user's.
@@ -36,13 +41,6 @@ const WATERMILL_ID: &str = "_watermill_message_uuid";
 const CLOUD_EVENTS: &str = "ce-";
 /// The key of a message that another CloudEvents producer sent.
 const PARTITION_KEY: &str = "ce-partitionkey";
-
-/// One death in a story.
-#[derive(Serialize, Deserialize)]
-struct Told {
-    reason: String,
-    attempts: u32,
-}
 
 /// What tells two deliveries apart for the server: a message on its topic, once for each time it is requeued.
 pub(super) fn delivery_id(message: &Message, topic: &Topic) -> String {
@@ -78,7 +76,11 @@ fn marks(message: &Message, delivery_id: &str, story: &[Death]) -> HeaderMap {
         put(&mut wire, KEY, &encode(&key.0, Extent::Needed));
     }
     if !story.is_empty() {
-        put(&mut wire, STORY, &tell(story));
+        put(
+            &mut wire,
+            STORY,
+            &tell(story, STORY_BYTES_MAX, |json| encode(&json, Extent::Needed)),
+        );
     }
     wire
 }
@@ -152,57 +154,23 @@ fn parse(id: &str) -> Option<MessageId> {
     Uuid::try_parse(id).ok().map(MessageId)
 }
 
-/// The newest deaths that fit, encoded; at least the last.
-fn tell(story: &[Death]) -> String {
-    let told = |deaths: &[Death]| {
-        let told = deaths.iter().map(|death| Told {
-            reason: death.reason.clone(),
-            attempts: death.attempts,
-        });
-        let json = serde_json::to_string(&told.collect::<Vec<_>>()).unwrap_or_default();
-        encode(&json, Extent::Needed)
-    };
-    let mut newest = story;
-    let mut text = told(newest);
-    while text.len() > STORY_BYTES_MAX && newest.len() > 1 {
-        newest = &newest[1..];
-        text = told(newest);
-    }
-    text
-}
-fn told(story: &str) -> Vec<Death> {
-    let told: Vec<Told> = serde_json::from_str(story).unwrap_or_default();
-    let death = |Told { reason, attempts }| Death { reason, attempts };
-    told.into_iter().map(death).collect()
-}
-
 fn wire_name(name: &str) -> String {
     if name == name::CONTENT_TYPE {
         return CONTENT_TYPE.to_owned();
     }
     let lower = name.to_ascii_lowercase();
     let plain = !name.is_empty() && name.bytes().all(|byte| matches!(byte, b'!'..=b'~') && byte != b':');
-    let taken = name == CONTENT_TYPE || OWN.contains(&name) || name.starts_with(NAMED);
+    let taken = name == CONTENT_TYPE || OWN.contains(&name) || name.starts_with(digits::NAMED);
     if plain && !taken && !lower.starts_with("nats-") {
         return name.to_owned();
     }
-    let mut digits = NAMED.to_owned();
-    for byte in name.bytes() {
-        let _ = write!(digits, "{byte:02x}");
-    }
-    digits
+    digits::write(name)
 }
 fn own_name(name: &str) -> String {
     if name == CONTENT_TYPE {
         return name::CONTENT_TYPE.to_owned();
     }
-    let digits = name.strip_prefix(NAMED).map(|digits| {
-        let pairs = digits.as_bytes().chunks(2);
-        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-        pairs.map(byte).collect::<Option<Vec<u8>>>()
-    });
-    let read = digits.flatten().and_then(|bytes| String::from_utf8(bytes).ok());
-    read.unwrap_or_else(|| name.to_owned())
+    digits::read(name)
 }
 
 /// What is encoded of a value.

@@ -14,8 +14,11 @@ use async_nats::{
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{naming::Names, options::Options, subscribe::Subscriptions};
-use crate::{BoxError, Error, Result, transport::audience::Audience};
+use super::{naming::Names, note::Consumed, options::Options};
+use crate::{
+    BoxError, Error, Result,
+    transport::{audience::Audience, lanes::Subscriptions},
+};
 
 /// Notes of messages that nobody came back for are thrown away after this time.
 const NOTES_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -35,7 +38,7 @@ pub(super) struct Link {
     pub(super) closed: CancellationToken,
     /// What a close waits for: publishes and subscriptions.
     pub(super) busy: TaskTracker,
-    pub(super) subscriptions: Subscriptions,
+    pub(super) subscriptions: Subscriptions<Consumed>,
     pub(super) audience: Audience,
 }
 

@@ -1,11 +1,7 @@
 //! A subscription in this process: what the server delivers goes to the group's members, with signs of life for all that is
 //! held, until nobody wants more.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_nats::{
     Subscriber,
@@ -21,7 +17,7 @@ use super::{
     pull::{Notice, Pull},
 };
 use crate::{
-    Deliveries, Error, Result, Subscribe, Topic,
+    Deliveries, Error, Result, Subscribe,
     error::chain,
     transport::lanes::{Arrival, Group},
 };
@@ -35,41 +31,15 @@ const LAST: Duration = Duration::from_secs(2);
 
 type Shared = Arc<Group<Consumed>>;
 
-/// The subscriptions of a connection, by group and by what they are subscribed to.
-#[derive(Default)]
-pub(super) struct Subscriptions(Mutex<HashMap<(String, Topic), Shared>>);
-
-impl Subscriptions {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, Topic), Shared>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-    /// Ends one, unless another has taken its place.
-    fn remove(&self, request: &Subscribe, group: &Shared) {
-        let at = (request.group.clone(), request.topic.clone());
-        let mut all = self.lock();
-        if all.get(&at).is_some_and(|other| Arc::ptr_eq(other, group)) {
-            all.remove(&at);
-        }
-    }
-}
-
 /// Subscribes; returns when messages published from now on will be seen.
 pub(super) async fn subscribe(link: &Arc<Link>, request: Subscribe) -> Result<Deliveries> {
     if link.closed.is_cancelled() {
         return Err(Error::Closed);
     }
     let consumer = link.consumer(&request).await?;
-    let at = (request.group.clone(), request.topic.clone());
     loop {
-        let known = link.subscriptions.lock().get(&at).cloned();
-        if let Some(group) = known {
-            if let Some(stream) = group.join(&request)? {
-                return Ok(stream);
-            }
-            // It gives back what it has; or it cannot, and what it has comes in its time.
-            let _ = timeout(PREDECESSOR, group.ended.cancelled()).await;
-            link.subscriptions.remove(&request, &group);
-            continue;
+        if let Some(stream) = link.subscriptions.join(&request, PREDECESSOR).await? {
+            return Ok(stream);
         }
         let inbox = link.client.new_inbox();
         let answers = link.client.subscribe(format!("{inbox}.*")).await;
@@ -81,17 +51,9 @@ pub(super) async fn subscribe(link: &Arc<Link>, request: Subscribe) -> Result<De
         };
         let stop = link.closed.child_token();
         let group = Arc::new(Group::new(consumed, super::NAME, request.order, stop));
-        // Another may have been faster since.
-        let mut all = link.subscriptions.lock();
-        if link.closed.is_cancelled() {
-            return Err(Error::Closed);
-        }
-        if all.contains_key(&at) {
+        let Some(stream) = link.subscriptions.begin(&request, &group, &link.closed)? else {
             continue;
-        }
-        let Some(stream) = group.join(&request)? else { continue };
-        all.insert(at, Arc::clone(&group));
-        drop(all);
+        };
         let pump = Pump {
             link: Arc::clone(link),
             group,
