@@ -128,12 +128,13 @@ impl Decider<'_> {
 
     fn request(&self, index: usize, ask: Ask, content: Content, travels_as: Phase) -> Request {
         let plan = &self.plan.steps[index];
+        let due = after(self.now, plan.patience(ask.attempt));
         Request {
             ask,
             content,
             travels_as,
             reply_to: self.plan.reply_topic(),
-            due: after(self.now, plan.timeout),
+            due,
             expires: after(self.now, NOT_AFTER),
             policy: plan.policy(),
         }

@@ -40,6 +40,9 @@ pub struct Stage {
     pub limit: Option<usize>,
 }
 
+/// So many times the patience with an ask doubles.
+const PATIENCE_DOUBLINGS: u32 = 3;
+
 /// One step, its types erased.
 pub struct StepPlan {
     /// Unique in the definition.
@@ -50,7 +53,7 @@ pub struct StepPlan {
     pub kind: StepKind,
     /// How it is undone.
     pub undo: UndoPlan,
-    /// How long one ask may stay without an answer.
+    /// How long the first ask may stay without an answer.
     pub timeout: Duration,
     /// When it is asked again.
     pub retry: Retry,
@@ -153,6 +156,12 @@ impl StepPlan {
     /// Whether it runs in this process.
     pub fn is_local(&self) -> bool {
         matches!(self.kind, StepKind::Local { .. })
+    }
+    /// How long this ask, from 1, may stay without an answer. Each waits twice as long as the one before: a participant that
+    /// comes to its commands too late would else get more and more of them, and never catch up.
+    pub fn patience(&self, attempt: u32) -> Duration {
+        self.timeout
+            .saturating_mul(1 << attempt.saturating_sub(1).min(PATIENCE_DOUBLINGS))
     }
     /// Whether its undo needs its reply, which is known to the coordinator alone: then it is asked until it answers, and
     /// undone after that. Otherwise a barrier knows what was done, and it may be undone without an answer.

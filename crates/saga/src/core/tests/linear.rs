@@ -109,3 +109,17 @@ fn a_step_without_an_answer_is_asked_again_with_the_same_bytes() {
     let answer = crate::core::InputKind::Answer { ask, reported };
     assert_eq!(table.say(answer).unwrap(), ["saga.step-done", "saga.step-requested"]);
 }
+
+/// A participant that is late for all of them would else be asked more and more often, and never catch up.
+#[test]
+fn each_ask_without_an_answer_is_given_twice_the_time() {
+    let mut table = Table::started(saga());
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        let asked = table.now;
+        waits.push(table.request(0).due.duration_since(asked).as_secs());
+        assert_eq!(table.fire("reserve").unwrap(), ["saga.step-timed-out"]);
+        assert_eq!(table.fire("reserve").unwrap(), ["saga.step-requested"]);
+    }
+    assert_eq!(waits, [10, 20, 40, 80, 80, 80]);
+}
