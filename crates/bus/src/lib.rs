@@ -104,7 +104,7 @@ pub use transport::memory;
 #[cfg(feature = "nats")]
 pub use transport::nats;
 pub use transport::{Capabilities, Deliveries, HOLD_MAX, Order, OrderScope, Receipt, Start, Subscribe, Transport};
-pub use transport::{Roster, Wake};
+pub use transport::{Roster, Trials, Wake};
 
 /// What nearly every user of the bus imports.
 pub mod prelude {

@@ -22,9 +22,10 @@ pub mod memory;
 #[cfg(feature = "nats")]
 pub mod nats;
 mod roster;
+mod trials;
 mod wake;
 
-pub use self::{roster::Roster, wake::Wake};
+pub use self::{roster::Roster, trials::Trials, wake::Wake};
 
 /// How far the order of a key holds while several messages are in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -132,6 +133,9 @@ pub struct Subscribe {
     pub order_scope: OrderScope,
     /// Most messages that are delivered and not settled yet.
     pub max_in_flight: usize,
+    /// Most attempts that the subscriber makes of a message; none: it does not say. A transport must know where there is but
+    /// one: after a process has died it may then try none together with others, of which each would count as the culprit.
+    pub attempts_max: Option<u32>,
 }
 
 impl Subscribe {
@@ -144,6 +148,7 @@ impl Subscribe {
             order: Order::default(),
             order_scope: OrderScope::Process,
             max_in_flight: 64,
+            attempts_max: None,
         }
     }
     /// Where a new group begins.
@@ -165,6 +170,11 @@ impl Subscribe {
     #[must_use]
     pub fn max_in_flight(self, max_in_flight: usize) -> Self {
         Self { max_in_flight, ..self }
+    }
+    /// Most attempts that the subscriber makes of a message.
+    #[must_use]
+    pub fn attempts_max(self, attempts_max: Option<u32>) -> Self {
+        Self { attempts_max, ..self }
     }
 }
 

@@ -129,13 +129,18 @@ fn plan(router: &Router, group: &Group) -> Result<Vec<Subscribe>> {
             wanted: "retries after a time without order of keys",
         });
     }
+    let retries = router
+        .routes
+        .iter()
+        .map(|entry| entry.retry.clone().unwrap_or_default());
+    let attempts_max = retries.filter_map(|retry| retry.attempts_max).min();
     let subscribe = |topic| {
         let request = Subscribe::new(topic, group.name.as_str());
         let request = request
             .start(router.start)
             .order(router.order)
             .order_scope(router.order_scope);
-        let request = request.max_in_flight(router.max_in_flight);
+        let request = request.max_in_flight(router.max_in_flight).attempts_max(attempts_max);
         promised.check(transport, &request).map(|()| request)
     };
     topics.into_iter().map(subscribe).collect()

@@ -172,9 +172,11 @@ macro_rules! conformance {
             feed::restarting: killed_process_loses_no_event_for_any_group;
             bus::surviving: messages_of_a_dead_process_go_to_others,
                 a_late_settlement_of_a_stopped_process_is_stale, attempts_are_counted_over_processes,
-                a_message_that_kills_its_process_ends_in_the_dead_letters,
                 a_delayed_retry_holds_its_key_over_restarts_and_deaths,
                 a_slow_message_makes_few_come_again_after_a_death, a_delayed_retry_without_order_holds_nothing;
+            bus::trying: a_message_that_kills_its_process_ends_in_the_dead_letters,
+                a_killer_with_one_attempt_takes_no_other_with_it,
+                what_a_dead_process_left_is_tried_together_and_then_alone;
             bus::sharing: every_message_ends_whatever_fails, shards_change_hands_without_a_repeat,
                 what_is_in_one_hand_is_given_to_no_other, a_crowded_key_holds_up_no_other,
                 nothing_acknowledged_comes_again_where_a_shard_is_given_away,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use foldhash::fast::FixedState;
 use jiff::Timestamp;
-use sagamill_bus::Order;
+use sagamill_bus::{Order, Trials};
 use uuid::Uuid;
 
 use super::entry::{Content, Entry, Row, Stage};
@@ -53,12 +53,13 @@ pub(super) enum Taken {
 }
 
 /// Queues name messages that may have gone on since: they are looked at when they are taken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Book {
     order: Order,
     shards: BTreeMap<u16, Shard>,
     pub(super) ready: VecDeque<Id>,
-    doubtful: VecDeque<Id>,
+    /// The messages in doubt.
+    pub(super) trials: Trials<Id>,
     unread: VecDeque<Id>,
     waiting: BTreeSet<(Timestamp, Id)>,
     /// How many are written down.
@@ -68,10 +69,16 @@ pub(super) struct Book {
 }
 
 impl Book {
-    pub(super) fn new(order: Order) -> Self {
+    pub(super) fn new(order: Order, attempts_max: Option<u32>) -> Self {
         Self {
             order,
-            ..Self::default()
+            shards: BTreeMap::new(),
+            ready: VecDeque::new(),
+            trials: Trials::new(attempts_max),
+            unread: VecDeque::new(),
+            waiting: BTreeSet::new(),
+            written: 0,
+            news: false,
         }
     }
     pub(super) fn written(&self) -> usize {
@@ -133,7 +140,7 @@ impl Book {
         };
         let others = |id: &Id| id.shard != shard;
         self.ready.retain(others);
-        self.doubtful.retain(others);
+        self.trials.retain(others);
         self.unread.retain(others);
         self.waiting.retain(|(_, id)| id.shard != shard);
         let entries: Vec<Entry> = lost.entries.into_values().collect();
@@ -236,6 +243,7 @@ impl Book {
         let key = entry.key.as_ref().filter(|_| self.order == Order::Key);
         let next = key.and_then(|key| shard.leave_lane(key, id));
         self.waiting.remove(&(entry.due, id));
+        self.trials.forget(id);
         self.erased(usize::from(entry.row == Row::Written));
         if let Some(next) = next {
             self.offer(next, now);
@@ -268,7 +276,9 @@ impl Book {
             self.waiting.insert((entry.due, id));
             return None;
         } else if id.position <= doubt && !entry.counted {
-            (Stage::Doubtful, &mut self.doubtful)
+            entry.stage = Stage::Doubtful;
+            self.trials.doubt(id, entry.attempts);
+            return None;
         } else if entry.content.is_none() {
             (Stage::Unread, &mut self.unread)
         } else {
@@ -309,23 +319,6 @@ impl Book {
     }
     pub(super) fn has_unread(&self) -> bool {
         !self.unread.is_empty()
-    }
-    /// The next that is to be counted before it is tried, in none of these shards.
-    pub(super) fn next_doubtful(&mut self, leaving: &[u16]) -> Option<Id> {
-        let mut index = 0;
-        while let Some(id) = self.doubtful.get(index).copied() {
-            if !self.entry(id).is_some_and(|entry| entry.stage == Stage::Doubtful) {
-                self.doubtful.remove(index);
-            } else if leaving.contains(&id.shard) {
-                index += 1;
-            } else {
-                return self.doubtful.remove(index);
-            }
-        }
-        None
-    }
-    pub(super) fn has_doubtful(&self) -> bool {
-        !self.doubtful.is_empty()
     }
 
     /// A message is written down. Behind others its content is not needed for long.

@@ -48,8 +48,6 @@ pub(super) struct State {
     pub(super) book: Book,
     pub(super) roster: Roster,
     pub(super) notes: Notes,
-    /// The message in doubt that is being tried, and since when.
-    pub(super) trial: Option<(Id, Instant)>,
     /// A message that lies too far beyond its shard's saved checkpoint.
     pub(super) blocked: Option<Id>,
     /// When members look again that found something and may not have it yet.
@@ -70,10 +68,9 @@ impl Group {
         stop: CancellationToken,
     ) -> Self {
         let state = State {
-            book: Book::new(request.order),
+            book: Book::new(request.order, request.attempts_max),
             roster: Roster::default(),
             notes: Notes::default(),
-            trial: None,
             blocked: None,
             look: None,
             deliveries: 0,
@@ -224,7 +221,7 @@ impl Group {
             });
         }
         state.book.offer_first(id, now);
-        state.trial.take_if(|(of, _)| *of == id);
+        state.book.trials.end(id);
     }
 
     /// Nothing more is delivered, and what is out can no longer be settled. What was overtaken is to be written down, so that

@@ -16,8 +16,8 @@
 //!   most [`BEGUN_SPAN`](crate::backlog::BEGUN_SPAN) positions of each shard handled again, however long one message takes.
 //! * A retry that waits is a row with a time, which holds its key over restarts and take-overs.
 //! * After an owner that did not end well, its messages are in *doubt*: one of them may have been what killed it. Each is
-//!   counted before it is tried, one at a time, until it has ended. So a message that kills its process is delivered at most
-//!   once more than its attempts.
+//!   counted before it is tried: together with others at first, then alone. So a message that kills its process is
+//!   delivered at most once more than its attempts, and another loses at most one attempt by it.
 //! * No transaction is open while a handler runs.
 //!
 //! * A shard is given to another process when nothing of it is out: so no message is in two hands, however slow its handler.

@@ -13,7 +13,6 @@ use super::{
     envelope::letter,
     group::{Group, State},
     notes::{Request, Then, Together},
-    settle::TRIAL,
 };
 use crate::{
     Anchor, Error, Feed, Lease, Position, Recorded, Result, Signal,
@@ -123,7 +122,7 @@ impl Pump {
 
     /// Gives to the database what waits for it.
     fn dispatch(&mut self) {
-        self.group.try_next();
+        self.group.try_doubtful();
         self.group.pack();
         self.make_way();
         if self.resume.is_some() {
@@ -146,10 +145,9 @@ impl Pump {
     }
     fn plan(&self) -> Plan {
         let state = self.group.lock();
-        let trial = state.trial.filter(|_| state.book.has_doubtful());
         Plan {
             due: state.book.next_due(),
-            trial: trial.map(|(_, since)| since + TRIAL),
+            trial: state.book.trials.over_by(),
             look: state.look,
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_core::future::BoxFuture;
 use jiff::Timestamp;
 use sagamill_bus::{Error, Result, Settlement, Topic, Wake};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
 use super::{
     book::Id,
@@ -23,8 +23,6 @@ use crate::{
     metric_definitions::{BUS_DEAD, BUS_RETRIES, BUS_TRIALS},
 };
 
-/// So long an attempt that is counted keeps the next one waiting at most.
-pub(super) const TRIAL: Duration = Duration::from_secs(30);
 /// Most bytes that are kept of why a message was given up.
 const REASON_MAX: usize = 4 << 10;
 /// The longest wait for another attempt.
@@ -70,7 +68,7 @@ impl Group {
         let (note, then) = self.note(entry, settlement, now);
         entry.stage = Stage::Settling { member: Some(member) };
         // It has killed nobody: the next in doubt is counted in the same commit.
-        state.trial.take_if(|(of, _)| *of == id);
+        state.book.trials.end(id);
         state.notes.push(Request {
             id,
             lease,
@@ -121,7 +119,7 @@ impl Group {
         if let Some(member) = member {
             state.roster.land(member, wake);
         }
-        state.trial.take_if(|(of, _)| *of == id);
+        state.book.trials.end(id);
     }
     /// Has messages written down, so that the checkpoint may pass them.
     pub(super) fn pass(&self, state: &mut State, ids: Vec<Id>) {
@@ -228,7 +226,7 @@ impl Group {
             }
             Then::Pass if entry.row == Row::Asked => entry.row = Row::None,
             Then::Try => {
-                state.trial = None;
+                state.book.trials.end(id);
                 state.book.offer_first(id, self.clock.now());
             }
             Then::Pass | Then::Nothing => (),
@@ -249,42 +247,36 @@ impl Group {
                 state.roster.land(member, wake);
             }
         }
-        state.trial.take_if(|(id, _)| id.shard == lease.shard);
     }
-    /// Counts the next message in doubt before it is tried: one at a time, so that of a process that dies of one no other is
-    /// counted.
-    pub(super) fn try_next(&self) {
+    /// Counts messages in doubt that may be tried now, before they are.
+    pub(super) fn try_doubtful(&self) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if state.trial.is_some_and(|(_, since)| since.elapsed() < TRIAL) {
-            return;
-        }
         let leaving = self.progress.view().leaving();
-        let Some(id) = state.book.next_doubtful(&leaving) else {
-            return;
-        };
-        let lease = state.book.lease(id.shard).cloned();
-        let (Some(lease), Some(entry)) = (lease, state.book.entry(id)) else {
-            return;
-        };
-        entry.stage = Stage::Settling { member: None };
-        let counted = Open {
-            attempts: entry.attempts.saturating_add(1),
-            ..entry.open()
-        };
-        state.trial = Some((id, Instant::now()));
-        state.notes.push(Request {
-            id,
-            lease,
-            note: Note::Keep(counted),
-            then: Then::Try,
-            answer: None,
-        });
+        while let Some(id) = state.book.trials.begin(|id| !leaving.contains(&id.shard)) {
+            let lease = state.book.lease(id.shard).cloned();
+            let (Some(lease), Some(entry)) = (lease, state.book.entry(id)) else {
+                state.book.trials.end(id);
+                continue;
+            };
+            entry.stage = Stage::Settling { member: None };
+            let counted = Open {
+                attempts: entry.attempts.saturating_add(1),
+                ..entry.open()
+            };
+            state.notes.push(Request {
+                id,
+                lease,
+                note: Note::Keep(counted),
+                then: Then::Try,
+                answer: None,
+            });
+        }
     }
 }
 
 fn again(entry: &Entry, attempts: u32, due: Timestamp) -> (Note, Then) {
-    let open = crate::backlog::Open {
+    let open = Open {
         attempts,
         due,
         ..entry.open()

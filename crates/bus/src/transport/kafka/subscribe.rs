@@ -71,7 +71,7 @@ impl Pump {
         }
         let consumed = Consumed::new(Arc::clone(link), request.group.clone());
         let stop = link.closed.child_token();
-        let group = Arc::new(Group::new(consumed, super::NAME, request.order, stop));
+        let group = Arc::new(Group::new(consumed, super::NAME, &request, stop));
         let partitions = Arc::new(Partitions {
             group: Arc::clone(&group),
             over: CancellationToken::new(),

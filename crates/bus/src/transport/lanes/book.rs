@@ -6,7 +6,7 @@ use foldhash::fast::FixedState;
 use tokio::time::Instant;
 
 use super::entry::{Arrival, Entry, Note, Stage};
-use crate::{Key, Order};
+use crate::{Key, Order, Trials};
 
 /// Most messages that are held: a crowd behind one key must not grow without end.
 pub(super) const HELD_MAX: usize = 1_024;
@@ -32,7 +32,8 @@ pub(super) struct Book<I, T> {
     lanes: HashMap<Key, Lane<I>, FixedState>,
     ready: VecDeque<I>,
     chores: VecDeque<I>,
-    doubtful: BTreeSet<I>,
+    /// The messages in doubt.
+    pub(super) trials: Trials<I>,
     waiting: BTreeSet<(Instant, I)>,
     behind: usize,
     /// Something has become ready since it was last asked.
@@ -46,14 +47,14 @@ struct Lane<I> {
 }
 
 impl<I: Copy + Ord, T: Clone> Book<I, T> {
-    pub(super) fn new(order: Order) -> Self {
+    pub(super) fn new(order: Order, attempts_max: Option<u32>) -> Self {
         Self {
             order,
             entries: BTreeMap::new(),
             lanes: HashMap::default(),
             ready: VecDeque::new(),
             chores: VecDeque::new(),
-            doubtful: BTreeSet::new(),
+            trials: Trials::new(attempts_max),
             waiting: BTreeSet::new(),
             behind: 0,
             news: false,
@@ -103,7 +104,7 @@ impl<I: Copy + Ord, T: Clone> Book<I, T> {
             return false;
         };
         holder.stage = Stage::Behind;
-        self.doubtful.remove(&later);
+        self.trials.forget(later);
         lane.behind.insert(later);
         lane.holder = id;
         true
@@ -151,7 +152,7 @@ impl<I: Copy + Ord, T: Clone> Book<I, T> {
         Some(entry)
     }
     fn unqueue(&mut self, id: I, entry: &Entry<T>) {
-        self.doubtful.remove(&id);
+        self.trials.forget(id);
         if let Some(due) = entry.due {
             self.waiting.remove(&(due, id));
         }
@@ -192,7 +193,8 @@ impl<I: Copy + Ord, T: Clone> Book<I, T> {
         let settling = |_: &I, entry: &mut Entry<T>| !matches!(entry.stage, Stage::Settling { .. });
         let out: Vec<_> = self.entries.extract_if(.., settling).collect();
         (self.ready, self.chores) = (VecDeque::new(), VecDeque::new());
-        (self.doubtful, self.waiting) = (BTreeSet::new(), BTreeSet::new());
+        self.waiting.clear();
+        self.trials.retain(|_| false);
         (self.lanes, self.behind) = (HashMap::default(), 0);
         out
     }
@@ -204,7 +206,8 @@ impl<I: Copy + Ord, T: Clone> Book<I, T> {
         let is_busy = |entry: &Entry<T>| matches!(entry.stage, Stage::Flying { .. } | Stage::Settling { .. });
         self.entries.retain(|_, entry| is_busy(entry));
         (self.ready, self.chores) = (VecDeque::new(), VecDeque::new());
-        (self.doubtful, self.waiting) = (BTreeSet::new(), BTreeSet::new());
+        self.waiting.clear();
+        self.trials.retain(|id| self.entries.contains_key(id));
         (self.lanes, self.behind) = (HashMap::default(), 0);
         for (id, entry) in &mut self.entries {
             entry.lost = true;
@@ -252,7 +255,7 @@ impl<I: Copy + Ord, T: Clone> Book<I, T> {
                 Stage::Waiting
             }
             None if entry.doubt && !entry.counted => {
-                self.doubtful.insert(id);
+                self.trials.doubt(id, entry.attempts);
                 Stage::Doubtful
             }
             None => {
@@ -282,8 +285,8 @@ impl<I: Copy + Ord, T: Clone> Book<I, T> {
             }
         }
     }
-    /// The next thing to be done with the broker. An attempt is counted only where another may be tried now.
-    pub(super) fn next_chore(&mut self, may_try: bool) -> Option<(I, Chore)> {
+    /// The next thing to be done with the broker.
+    pub(super) fn next_chore(&mut self) -> Option<(I, Chore)> {
         while let Some(id) = self.chores.pop_front() {
             let Some(entry) = self.entries.get(&id).filter(|entry| entry.stage == Stage::Chore) else {
                 continue;
@@ -295,10 +298,11 @@ impl<I: Copy + Ord, T: Clone> Book<I, T> {
             };
             return Some((id, chore));
         }
-        if !may_try {
-            return None;
-        }
-        let id = self.doubtful.pop_first()?;
+        None
+    }
+    /// The next attempt that is to be counted.
+    pub(super) fn next_trial(&mut self) -> Option<(I, Chore)> {
+        let id = self.trials.begin(|_| true)?;
         let entry = self.entries.get_mut(&id)?;
         entry.stage = Stage::Chore;
         let counted = Note {
@@ -306,9 +310,6 @@ impl<I: Copy + Ord, T: Clone> Book<I, T> {
             closed: entry.delivered.saturating_sub(1),
         };
         Some((id, Chore::Count(counted)))
-    }
-    pub(super) fn has_doubtful(&self) -> bool {
-        !self.doubtful.is_empty()
     }
     fn stage(&self, id: I) -> Option<Stage> {
         self.entries.get(&id).map(|entry| entry.stage)

@@ -7,8 +7,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{Broker, Group, book::Chore, entry::Stage, group::State};
 use crate::{Result, Wake, error::chain};
 
-/// So long an attempt that is counted keeps the next one waiting at most.
-const TRIAL: Duration = Duration::from_secs(30);
 /// So long after a redelivery the first attempt in doubt is made: what is given back at once comes in some order, and the
 /// earliest is to be tried first.
 const GATHER: Duration = Duration::from_millis(20);
@@ -43,10 +41,10 @@ impl<B: Broker> Group<B> {
         let (mut wake, now) = (Wake::default(), Instant::now());
         let mut state = self.lock();
         state.book.promote(now);
-        let may_try = state.may_try_at().is_none_or(|at| at <= now);
-        let next = state.book.next_chore(may_try);
-        if let Some((id, Chore::Count(_))) = next {
-            state.trial = Some((id, now));
+        let has_gathered = state.gathered_by().is_none_or(|by| by <= now);
+        let mut next = state.book.next_chore();
+        if has_gathered {
+            next = next.or_else(|| state.book.next_trial());
         }
         if state.book.has_news() {
             state.roster.wake_all(&mut wake);
@@ -63,7 +61,7 @@ impl<B: Broker> Group<B> {
         let (mut wake, now) = (Wake::default(), Instant::now());
         let mut state = self.lock();
         if done.is_err() {
-            state.trial.take_if(|(of, _)| *of == id);
+            state.book.trials.end(id);
         }
         // Gone meanwhile, where all was given back.
         let Some(entry) = state.book.entry(id) else {
@@ -90,7 +88,11 @@ impl<B: Broker> Group<B> {
     async fn rest(&self) {
         let until = {
             let state = self.lock();
-            let trial = state.may_try_at().filter(|_| state.book.has_doubtful());
+            let trials = &state.book.trials;
+            let gathered = state
+                .gathered_by()
+                .filter(|by| trials.has_waiting() && *by > Instant::now());
+            let trial = gathered.or_else(|| trials.over_by());
             state.book.next_due().into_iter().chain(trial).min()
         };
         let timer = async {
@@ -107,12 +109,8 @@ impl<B: Broker> Group<B> {
 }
 
 impl<B: Broker> State<B> {
-    /// When the next attempt in doubt may be made; none: at once.
-    fn may_try_at(&self) -> Option<Instant> {
-        let gathered = self.redelivered.map(|at| at + GATHER);
-        gathered
-            .into_iter()
-            .chain(self.trial.map(|(_, since)| since + TRIAL))
-            .max()
+    /// When what the broker delivered again is likely to be here.
+    fn gathered_by(&self) -> Option<Instant> {
+        self.redelivered.map(|at| at + GATHER)
     }
 }

@@ -38,8 +38,6 @@ pub(crate) struct Group<B: Broker> {
 pub(super) struct State<B: Broker> {
     pub(super) book: Book<B::Id, B::Token>,
     pub(super) roster: Roster,
-    /// The message in doubt that is being tried, and since when.
-    pub(super) trial: Option<(B::Id, Instant)>,
     /// When the broker last delivered something again.
     pub(super) redelivered: Option<Instant>,
     deliveries: u64,
@@ -49,11 +47,10 @@ pub(super) struct State<B: Broker> {
 }
 
 impl<B: Broker> Group<B> {
-    pub(crate) fn new(broker: B, transport: &'static str, order: Order, stop: CancellationToken) -> Self {
+    pub(crate) fn new(broker: B, transport: &'static str, request: &Subscribe, stop: CancellationToken) -> Self {
         let state = State {
-            book: Book::new(order),
+            book: Book::new(request.order, request.attempts_max),
             roster: Roster::default(),
-            trial: None,
             redelivered: None,
             deliveries: 0,
             over: false,
@@ -62,7 +59,7 @@ impl<B: Broker> Group<B> {
         Self {
             broker,
             transport,
-            order,
+            order: request.order,
             state: Mutex::new(state),
             work: Notify::new(),
             chores: Notify::new(),
@@ -174,10 +171,7 @@ impl<B: Broker> Group<B> {
     /// The broker has taken back all that it delivered. Gives what is with members still, which it may deliver again.
     #[cfg(feature = "amqp")]
     pub(crate) fn lose(&self) -> Vec<B::Id> {
-        let mut state = self.lock();
-        let kept = state.book.lose();
-        state.trial.take_if(|(id, _)| !kept.contains(id));
-        kept
+        self.lock().book.lose()
     }
     /// What the broker must be kept from giving to others.
     #[cfg(any(test, feature = "nats"))]
@@ -212,7 +206,6 @@ impl<B: Broker> Group<B> {
                 continue;
             };
             notes.extend(last_note(&entry).map(|note| (id, note)));
-            state.trial.take_if(|(of, _)| *of == id);
             if let Stage::Flying { member, .. } = entry.stage {
                 state.roster.land(member, &mut wake);
             }
@@ -253,7 +246,6 @@ impl<B: Broker> Group<B> {
         let mut wake = Wake::default();
         let mut state = self.lock();
         state.over = true;
-        state.trial = None;
         state.roster.wake_all(&mut wake);
         state.book.empty()
     }

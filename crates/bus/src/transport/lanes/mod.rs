@@ -16,8 +16,9 @@
 //! - *Attempts* are counted in memory, and noted with the broker before a retry is taken, so that they travel. A first
 //!   delivery costs no note.
 //! - *Doubt*: a message that comes again although no attempt of the delivery before was noted to have ended may have killed
-//!   its process. Those are tried one at a time, and each attempt is noted before it is made. So a message that kills its
-//!   process is delivered at most once more than its attempts say, and others that were fetched with it are not counted for it.
+//!   its process. Each attempt of those is noted before it is made, of several together at first, and then of each alone
+//!   (`trials.rs`). So a message that kills its process is delivered at most once more than its attempts say, and others
+//!   lose at most one attempt by it.
 //! - Where a broker takes back all that it delivered, because its channel is gone, what nobody is busy with is forgotten here
 //!   and comes again. What is with a member keeps its key, and goes on under a new token if it comes again to this process;
 //!   else it ends with its delivery.

@@ -53,7 +53,7 @@ impl<B: Broker> Group<B> {
     /// A delivery has ended.
     fn land(&self, state: &mut State<B>, id: B::Id, member: u64, wake: &mut Wake) {
         state.roster.land(member, wake);
-        state.trial.take_if(|(of, _)| *of == id);
+        state.book.trials.end(id);
         self.announce(state, wake);
         self.work.notify_one();
     }

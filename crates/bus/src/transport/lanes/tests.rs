@@ -37,7 +37,7 @@ fn ready(book: &mut Book<u64, u64>) -> Vec<u64> {
 
 #[test]
 fn one_message_of_a_key_is_out_of_its_lane_and_strangers_pass() {
-    let (mut book, now) = (Book::new(Order::Key), Instant::now());
+    let (mut book, now) = (Book::new(Order::Key, None), Instant::now());
     for (id, key) in [(1, Some("a")), (2, Some("a")), (3, Some("b")), (4, None)] {
         book.take(arrival(id, key, 1), now);
     }
@@ -53,26 +53,26 @@ fn one_message_of_a_key_is_out_of_its_lane_and_strangers_pass() {
 
 #[test]
 fn an_earlier_message_goes_before_a_later_one_that_nobody_has_begun() {
-    let (mut book, now) = (Book::new(Order::Key), Instant::now());
+    let (mut book, now) = (Book::new(Order::Key, None), Instant::now());
     for id in [2, 3, 1] {
         book.take(arrival(id, Some("a"), 2), now);
     }
-    assert_eq!(book.next_chore(true), Some((1, Chore::Recall)));
+    assert_eq!(book.next_chore(), Some((1, Chore::Recall)));
     book.entry(1).unwrap().recall(None);
     book.offer(1, now);
-    assert!(matches!(book.next_chore(true), Some((1, Chore::Count(_)))));
+    assert!(matches!(book.next_trial(), Some((1, Chore::Count(_)))));
     // That one is being counted: it stays.
     book.take(arrival(0, Some("a"), 2), now);
-    assert_eq!(book.next_chore(true), None);
+    assert_eq!(book.next_chore(), None);
     for (done, next) in [(1, 0), (0, 2), (2, 3)] {
         book.finish(done, now);
-        assert_eq!(book.next_chore(true), Some((next, Chore::Recall)));
+        assert_eq!(book.next_chore(), Some((next, Chore::Recall)));
     }
 }
 
 #[test]
 fn without_order_nothing_waits_for_another() {
-    let (mut book, now) = (Book::new(Order::None), Instant::now());
+    let (mut book, now) = (Book::new(Order::None, None), Instant::now());
     for id in 1..=3 {
         book.take(arrival(id, Some("a"), 1), now);
     }
@@ -81,7 +81,7 @@ fn without_order_nothing_waits_for_another() {
 
 #[test]
 fn a_message_that_comes_again_while_it_is_held_is_renewed() {
-    let (mut book, now) = (Book::new(Order::Key), Instant::now());
+    let (mut book, now) = (Book::new(Order::Key, None), Instant::now());
     book.take(arrival(1, None, 1), now);
     book.take(arrival(1, None, 2), now);
     assert_eq!(ready(&mut book), [1]);
@@ -91,7 +91,7 @@ fn a_message_that_comes_again_while_it_is_held_is_renewed() {
 
 #[test]
 fn a_crowd_behind_a_key_is_bounded_and_does_not_keep_others_away() {
-    let (mut book, now) = (Book::new(Order::Key), Instant::now());
+    let (mut book, now) = (Book::new(Order::Key, None), Instant::now());
     for id in 0..100 {
         book.take(arrival(id, Some("a"), 1), now);
     }
@@ -103,28 +103,29 @@ fn a_crowd_behind_a_key_is_bounded_and_does_not_keep_others_away() {
 }
 
 #[test]
-fn messages_in_doubt_are_counted_one_at_a_time_and_first_deliveries_cost_nothing() {
-    let (mut book, now) = (Book::new(Order::Key), Instant::now());
+fn messages_in_doubt_are_counted_before_they_are_tried_and_first_deliveries_cost_nothing() {
+    let (mut book, now) = (Book::new(Order::Key, None), Instant::now());
     book.take(arrival(1, None, 1), now);
     book.take(arrival(2, None, 2), now);
     book.take(arrival(3, None, 2), now);
     assert_eq!(ready(&mut book), [1]);
     for id in [2, 3] {
-        assert_eq!(book.next_chore(true), Some((id, Chore::Recall)));
+        assert_eq!(book.next_chore(), Some((id, Chore::Recall)));
         book.entry(id).unwrap().recall(None);
         book.offer(id, now);
     }
+    assert_eq!(book.next_chore(), None);
     let counted = Note { attempts: 1, closed: 1 };
-    assert_eq!(book.next_chore(true), Some((2, Chore::Count(counted))));
-    assert_eq!(book.next_chore(false), None, "one is on trial");
-    assert!(ready(&mut book).is_empty() && book.has_doubtful());
+    assert_eq!(book.next_trial(), Some((2, Chore::Count(counted))));
+    assert_eq!(book.next_trial(), Some((3, Chore::Count(counted))), "at first together");
+    assert!(ready(&mut book).is_empty() && !book.trials.has_waiting());
 }
 
 #[test]
 fn a_delivery_that_was_noted_to_have_ended_leaves_no_doubt() {
-    let (mut book, now) = (Book::new(Order::None), Instant::now());
+    let (mut book, now) = (Book::new(Order::None, None), Instant::now());
     book.take(arrival(1, None, 3), now);
-    book.next_chore(true);
+    book.next_chore();
     book.entry(1).unwrap().recall(Some(Note { attempts: 2, closed: 2 }));
     book.offer(1, now);
     assert_eq!(ready(&mut book), [1]);
@@ -133,7 +134,7 @@ fn a_delivery_that_was_noted_to_have_ended_leaves_no_doubt() {
 
 #[test]
 fn a_delayed_retry_holds_its_key_until_it_is_due() {
-    let (mut book, now) = (Book::new(Order::Key), Instant::now());
+    let (mut book, now) = (Book::new(Order::Key, None), Instant::now());
     book.take(arrival(1, Some("a"), 1), now);
     book.take(arrival(2, Some("a"), 1), now);
     assert_eq!(ready(&mut book), [1]);
@@ -197,7 +198,12 @@ type Fake = Arc<Group<Arc<Diary>>>;
 
 fn group(order: Order) -> (Fake, Arc<Diary>, Deliveries) {
     let diary = Arc::new(Diary::default());
-    let group = Arc::new(Group::new(Arc::clone(&diary), "fake", order, CancellationToken::new()));
+    let group = Arc::new(Group::new(
+        Arc::clone(&diary),
+        "fake",
+        &Subscribe::new("topic", "group").order(order),
+        CancellationToken::new(),
+    ));
     let stream = group
         .join(&Subscribe::new("topic", "group").order(order))
         .unwrap()

@@ -50,7 +50,7 @@ pub(super) async fn subscribe(link: &Arc<Link>, request: Subscribe) -> Result<De
             group: request.group.clone(),
         };
         let stop = link.closed.child_token();
-        let group = Arc::new(Group::new(consumed, super::NAME, request.order, stop));
+        let group = Arc::new(Group::new(consumed, super::NAME, &request, stop));
         let Some(stream) = link.subscriptions.begin(&request, &group, &link.closed)? else {
             continue;
         };

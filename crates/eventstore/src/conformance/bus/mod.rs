@@ -11,6 +11,7 @@ pub mod keeping;
 mod process;
 pub mod sharing;
 pub mod surviving;
+pub mod trying;
 
 use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, Weak},

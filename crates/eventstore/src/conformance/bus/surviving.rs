@@ -2,12 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
-use sagamill_bus::{Attempt, Error, HandlerError, Message, Order, Retry, Router, State};
-use tokio::{sync::Notify, task::JoinHandle};
+use sagamill_bus::{Error, Order};
 
 use super::process::{GROUP, Process, TOPIC, keyed, next, number, request, take, within};
 use crate::{
@@ -109,91 +108,6 @@ pub async fn attempts_are_counted_over_processes(subject: Arc<dyn Subject>) {
     assert_eq!((letters.len(), letters[0].last.attempts), (1, 3));
     drop((third, deliveries));
     last.end().await;
-}
-
-/// What a process's handlers have seen, over all processes.
-#[derive(Default)]
-struct Seen {
-    /// By number, how often.
-    handled: Mutex<BTreeMap<usize, u32>>,
-    poisoned: Mutex<u32>,
-    died: Notify,
-}
-
-#[derive(Clone)]
-struct Work {
-    seen: Arc<Seen>,
-    process: Arc<Process>,
-}
-
-const POISON: usize = 7;
-
-async fn work(State(work): State<Work>, Attempt(attempt): Attempt, message: Message) -> Result<(), HandlerError> {
-    let n = number(&message);
-    if n == POISON {
-        *work.seen.poisoned.lock().unwrap() += 1;
-        work.process.stop(true);
-        work.seen.died.notify_one();
-        return std::future::pending().await;
-    }
-    // Some of them fail, so that what is written down is in doubt too.
-    if n.is_multiple_of(5) && attempt == 1 {
-        return Err(std::io::Error::other("not yet").into());
-    }
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    *work.seen.handled.lock().unwrap().entry(n).or_default() += 1;
-    Ok(())
-}
-
-fn run(process: &Arc<Process>, seen: &Arc<Seen>, attempts: u32) -> JoinHandle<sagamill_bus::Result<()>> {
-    let state = Work {
-        seen: seen.clone(),
-        process: process.clone(),
-    };
-    let retry = Retry::exponential(Duration::from_millis(1)..Duration::from_millis(5)).attempts(attempts);
-    let router = Router::new().route(TOPIC, work).retry(retry).with_state(state);
-    let group = process.bus.group(GROUP);
-    tokio::spawn(async move { router.run(group, std::future::pending()).await })
-}
-
-/// A message that kills every process that handles it becomes a dead letter after at most one delivery more than it has
-/// attempts, and takes no other with it.
-pub async fn a_message_that_kills_its_process_ends_in_the_dead_letters(subject: Arc<dyn Subject>) {
-    const MESSAGES: usize = 60;
-    const ATTEMPTS: u32 = 2;
-    let subject = &Paced::of(subject);
-    let seen = Arc::new(Seen::default());
-    let publisher = Process::start(subject).await;
-    publisher.publish(keyed(0..MESSAGES, 20)).await;
-    loop {
-        let process = Arc::new(Process::start(subject).await);
-        let running = run(&process, &seen, ATTEMPTS);
-        let all = async {
-            while seen.handled.lock().unwrap().len() < MESSAGES - 1
-                || publisher.bus.dead_letter_queues().await.unwrap().is_empty()
-            {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        let done = tokio::select! {
-            () = seen.died.notified() => false,
-            () = all => true,
-        };
-        running.abort();
-        let _ = running.await;
-        if done {
-            process.bus.clone().close().await.unwrap();
-            break;
-        }
-    }
-    let letters = publisher.bus.dead_letters(TOPIC, GROUP).unwrap();
-    let dead = letters.list(None, 100).await.unwrap();
-    assert_eq!(dead.len(), 1, "{dead:?}");
-    assert_eq!(number(&dead[0].message), POISON);
-    assert!(dead[0].last.reason.contains("never came to an end"), "{dead:?}");
-    let poisoned = *seen.poisoned.lock().unwrap();
-    assert_eq!(poisoned, ATTEMPTS + 1, "one delivery of it went uncounted");
-    publisher.end().await;
 }
 
 /// A retry that waits is waited for by whoever comes next, and holds its key and no other meanwhile.
