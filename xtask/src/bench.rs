@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: builds the measurements as a release, without link-time optimization, and runs them.
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 
@@ -34,7 +34,7 @@ pub(crate) struct Args {
 
 /// Runs them; their exit code is this one's.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = sagamill_testkit::cargo();
     command.args([
         "run",
         "--quiet",

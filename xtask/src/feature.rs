@@ -1,8 +1,7 @@
 //! Feature checks: each library alone, without its default features, and with each feature alone.
 
-use std::process::Command;
-
 use anyhow::{Context as _, ensure};
+use sagamill_testkit::cargo;
 use serde_json::Value;
 
 /// The packages whose features are chosen by those who depend on them.
@@ -47,7 +46,7 @@ fn lint(package: &str, feature: Option<&str>) -> Vec<String> {
 }
 
 fn metadata() -> anyhow::Result<Value> {
-    let output = Command::new(env!("CARGO"))
+    let output = cargo()
         .args(["metadata", "--no-deps", "--format-version", "1"])
         .output()
         .context("cannot start cargo")?;

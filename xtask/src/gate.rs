@@ -20,7 +20,7 @@ const CRASH: &[(&str, &str)] = &[
     ("SAGAMILL_CUTS", "4"),
 ];
 const CONTAINERS: &[(&str, &str)] = &[("SAGAMILL_ROUNDS", "1")];
-const SIMULATION: &[(&str, &str)] = &[("SAGAMILL_SEEDS", "250")];
+const SIMULATION: &[(&str, &str)] = &[("SAGAMILL_SEEDS", "150")];
 
 fn steps() -> anyhow::Result<Vec<Step>> {
     Ok(vec![

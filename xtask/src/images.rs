@@ -47,7 +47,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
 
 /// Static, since an image has nothing beside its program. For a target that is named, so that what runs in the build is not.
 fn build(target: &str) -> anyhow::Result<()> {
-    let mut cargo = Command::new(env!("CARGO"));
+    let mut cargo = sagamill_testkit::cargo();
     cargo
         .args(["build", "--profile", "image", "--locked", "--target", target])
         .args(["--features", "sagamill-cli/kafka"])

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write, stdout},
-    process::{Command, Stdio},
+    process::Stdio,
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
@@ -67,11 +67,13 @@ impl Step {
         let mut count = Count::default();
         let mut ok = true;
         for call in &self.calls {
+            let called = Instant::now();
             ok = cargo(call, &env, &mut count)?;
             if !ok {
                 println!("failed: cargo {}", call.join(" "));
                 break;
             }
+            println!("{:>6.1} s   cargo {}", called.elapsed().as_secs_f64(), call.join(" "));
         }
         if !ok && count.failed == 0 {
             // A compile error or a test process that died has no result line; it is a failure all the same.
@@ -110,7 +112,7 @@ fn setting(name: &str, default: &str) -> String {
 
 /// Runs cargo, passes its output on, and adds up the tests it reports.
 fn cargo(args: &[String], env: &[(&'static str, String)], count: &mut Count) -> anyhow::Result<bool> {
-    let mut child = Command::new(env!("CARGO"))
+    let mut child = sagamill_testkit::cargo()
         .args(args)
         .envs(env.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::piped())

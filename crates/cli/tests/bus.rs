@@ -196,3 +196,42 @@ async fn what_cannot_work_says_so() {
         Some(2)
     );
 }
+
+#[tokio::test]
+async fn messages_are_moved_to_another_topic_and_to_another_bus() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (here, there) = (url(here.path()), url(there.path()));
+    let messages = (0..300).map(|n| Message::new(n.to_string()).key(n % 3).header("tenant", "north"));
+    publish(&here, messages).await;
+    let to_topic = ["bus", "move", "--bus", &here, "order", "order.late"];
+    output(&[&to_topic[..], &["--count", "100"]].concat()).await;
+    output(&[&to_topic[..], &["--idle", "1"]].concat()).await;
+    let to_bus = ["bus", "move", "--bus", &here, "order.late", "order", "--to-bus", &there];
+    output(&[&to_bus[..], &["--count", "300"]].concat()).await;
+    let watch = [
+        "bus", "sub", "--bus", &there, "order", "--group", "eyes", "--from", "earliest",
+    ];
+    let seen = lines(&output(&[&watch[..], &["--idle", "1"]].concat()).await);
+    let seen: Vec<Value> = seen.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for key in 0..3 {
+        let name = key.to_string();
+        let of_key = seen.iter().filter(|line| line["key"] == *name);
+        let numbers: Vec<u64> = of_key.map(|line| line["data"].as_u64().unwrap()).collect();
+        assert_eq!(
+            numbers,
+            (0..100).map(|n| n * 3 + key).collect::<Vec<_>>(),
+            "all, once, in order"
+        );
+    }
+    assert!(seen.iter().all(|line| line["headers"]["tenant"] == "north"));
+}
+
+#[tokio::test]
+async fn messages_are_not_moved_to_where_they_come_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = url(directory.path());
+    for from in ["order.placed", "order.*"] {
+        let to_itself = ["bus", "move", "--bus", &url, from, "order.placed"];
+        assert_eq!(run(&to_itself).await, Some(2), "{from}");
+    }
+}

@@ -56,6 +56,7 @@ mod account;
 #[cfg(any(feature = "kafka", feature = "nats", feature = "postgres", feature = "rabbitmq"))]
 mod blocking;
 pub mod broker;
+mod cargo;
 mod docker;
 mod error;
 pub mod kafka;
@@ -75,6 +76,7 @@ mod tools;
 #[cfg(any(feature = "postgres", feature = "proxy"))]
 mod url;
 
+pub use cargo::cargo;
 pub use error::{Error, Missing, Result};
 #[cfg(feature = "proxy")]
 pub use proxy::{Lost, Proxy};

@@ -12,16 +12,19 @@ const PACKAGES: [&str; 5] = [
 
 /// Built once: the programs of other packages are not built for this test by cargo itself.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
-    let mut build = Command::new(env!("CARGO"));
+    let mut build = sagamill_testkit::cargo();
     build.arg("build").arg("--quiet");
     for package in PACKAGES {
         build.args(["--package", package]);
     }
     let features = PACKAGES.map(|package| format!("{package}/failpoints")).join(",");
-    let built = build.args(["--features", &features]).status().expect("cargo starts");
-    assert!(built.success(), "the programs cannot be built");
     let test = std::env::current_exe().expect("this test is a file");
     let folder = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
+    if folder.ends_with("release") {
+        build.args(["--profile", "bench"]);
+    }
+    let built = build.args(["--features", &features]).status().expect("cargo starts");
+    assert!(built.success(), "the programs cannot be built");
     folder.to_owned()
 });
 

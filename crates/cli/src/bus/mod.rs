@@ -1,8 +1,10 @@
 //! `sagamill bus` and `sagamill dlq`: messages of a bus, published, watched, and what was given up of them.
 
 pub(crate) mod dead;
+mod extent;
 mod line;
 mod publish;
+mod transfer;
 mod watch;
 
 use anyhow::Context;
@@ -18,6 +20,8 @@ pub(crate) enum Command {
     Pub(publish::Options),
     /// Take messages of a topic as a member of a group, one line each: they count as handled by that group.
     Sub(watch::Options),
+    /// Move the messages of a topic to another topic, on the same bus or on another one.
+    Move(transfer::Options),
 }
 
 /// Which bus.
@@ -30,22 +34,27 @@ pub(crate) struct Connection {
 
 impl Connection {
     async fn open(&self) -> Result<Bus, Failure> {
-        if self.url.split(':').next() == Some("memory") {
-            return Err(Failure::usage(
-                "`memory:` is a bus within one process, and this one has just begun: name one that others are at",
-            ));
-        }
-        let connected = sagamill::connect(&self.url).await;
-        connected
-            .context("cannot connect to the bus")
-            .map_err(|error| Failure::new(Code::Unavailable, error))
+        open(&self.url).await
     }
+}
+
+async fn open(url: &str) -> Result<Bus, Failure> {
+    if url.split(':').next() == Some("memory") {
+        return Err(Failure::usage(
+            "`memory:` is a bus within one process, and this one has just begun: name one that others are at",
+        ));
+    }
+    let connected = sagamill::connect(url).await;
+    connected
+        .context("cannot connect to the bus")
+        .map_err(|error| Failure::new(Code::Unavailable, error))
 }
 
 pub(crate) async fn run(command: Command) -> Result<Code, Failure> {
     match command {
         Command::Pub(options) => publish::run(options).await,
         Command::Sub(options) => watch::run(options).await,
+        Command::Move(options) => transfer::run(options).await,
     }
 }
 

@@ -6,9 +6,8 @@ use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
 use sagamill::bus::{Bus, Order, OrderScope, Start, Subscribe, Topic};
 use sagamill_service_kit::Shutdown;
-use tokio::time::Duration;
 
-use super::{Connection, failure, line::MessageLine, on, pattern};
+use super::{Connection, extent::Extent, failure, line::MessageLine, on, pattern};
 use crate::{
     failure::{Code, Failure},
     output::{json_line, stdout},
@@ -27,12 +26,8 @@ pub(crate) struct Options {
     /// Where a group begins that is new.
     #[arg(long, value_name = "WHERE", default_value = "latest")]
     from: From,
-    /// Ends after so many messages.
-    #[arg(long, value_name = "N")]
-    count: Option<u64>,
-    /// Ends when nothing has come for so long.
-    #[arg(long, value_name = "SECONDS")]
-    idle: Option<f64>,
+    #[command(flatten)]
+    extent: Extent,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -42,12 +37,6 @@ enum From {
 }
 
 pub(super) async fn run(options: Options) -> Result<Code, Failure> {
-    if options
-        .idle
-        .is_some_and(|idle| Duration::try_from_secs_f64(idle).is_err())
-    {
-        return Err(Failure::usage("--idle must be a number of seconds, zero or more"));
-    }
     let bus = options.connection.open().await?;
     on(bus, async |bus| options.watch(bus).await).await
 }
@@ -63,15 +52,15 @@ impl Options {
         let scope = bus.capabilities().order_scope.min(OrderScope::Process);
         let request = request.order(Order::Key).order_scope(scope);
         let mut deliveries = bus.subscribe(request).await.map_err(failure)?;
-        let mut left = self.count.unwrap_or(u64::MAX);
+        let mut taken = 0;
         let shutdown = Shutdown::new();
         shutdown.on_signals()?;
-        while left > 0 {
+        while self.extent.left(taken) > 0 {
             let next = tokio::select! {
                 biased;
                 () = shutdown.requested() => break,
                 next = deliveries.next() => next,
-                () = self.grow_tired() => break,
+                () = self.extent.grow_tired() => break,
             };
             let Some(next) = next else { break };
             let delivery = next.map_err(failure)?;
@@ -82,14 +71,8 @@ impl Options {
             }
             // Shown first: a message that is not acknowledged comes again, one that was not shown would be lost.
             delivery.ack().await.map_err(failure)?;
-            left -= 1;
+            taken += 1;
         }
         Ok(Code::Success)
-    }
-    async fn grow_tired(&self) {
-        match self.idle {
-            Some(idle) => tokio::time::sleep(Duration::from_secs_f64(idle)).await,
-            None => std::future::pending().await,
-        }
     }
 }

@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The pause before an order is posted again that got no answer, or none that is final.
 const AGAIN: Duration = Duration::from_millis(100);
 /// So many sagas in flight are enough: more would only tell how fast the machine is.
-const ENOUGH: usize = 40;
+const ENOUGH: usize = 12;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use sqlx::{Connection, PgConnection};
+use tokio::sync::Mutex;
 
 use super::place::Place;
 use crate::{books::block_on, recovery::Recovery};
@@ -18,12 +19,15 @@ const END: Duration = Duration::from_secs(120);
 
 pub(super) struct Watch {
     url: String,
+    /// Kept from look to look: a new one costs the server a process.
+    connection: Mutex<Option<PgConnection>>,
 }
 
 impl Watch {
     pub(super) fn of(place: &Place) -> Self {
         Self {
             url: place.url("order").to_owned(),
+            connection: Mutex::default(),
         }
     }
     /// A fault comes at this moment: what is in flight has been caught by it.
@@ -81,9 +85,13 @@ impl Watch {
         })
     }
     async fn lines(&self, query: &'static str, about: &str) -> sqlx::Result<Vec<String>> {
-        let mut connection = PgConnection::connect(&self.url).await?;
+        let mut kept = self.connection.lock().await;
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            None => PgConnection::connect(&self.url).await?,
+        };
         let lines = sqlx::query_scalar(query).bind(about).fetch_all(&mut connection).await?;
-        connection.close().await?;
+        *kept = Some(connection);
         Ok(lines)
     }
     fn in_flight(&self) -> BTreeSet<String> {

@@ -201,7 +201,7 @@ impl Servers {
             .set("bootstrap.servers", &self.hosts)
             .set("client.id", "sagamill")
             .set("reconnect.backoff.max.ms", "1000")
-            .set("socket.timeout.ms", "10000")
+            .set("socket.timeout.ms", "4000")
             .set("socket.keepalive.enable", "true")
             .set("topic.metadata.propagation.max.ms", "10000");
         config
