@@ -233,5 +233,7 @@ async fn messages_are_not_moved_to_where_they_come_from() {
     for from in ["order.placed", "order.*"] {
         let to_itself = ["bus", "move", "--bus", &url, from, "order.placed"];
         assert_eq!(run(&to_itself).await, Some(2), "{from}");
+        let named = [&to_itself[..], &["--to-bus", &url]].concat();
+        assert_eq!(run(&named).await, Some(2), "{from}, to the same bus by name");
     }
 }

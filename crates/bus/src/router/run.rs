@@ -14,7 +14,7 @@ use super::{
     dispatch::{Dispatch, Target},
     progress::Memory,
 };
-use crate::{Deliveries, Error, Group, Order, Result, Subscribe, Topic, error::chain};
+use crate::{Deliveries, Error, Group, Order, Result, Retry, Subscribe, Topic, error::chain};
 
 /// A router whose subscriptions are made. Dropping it gives back what they hold, uncounted.
 pub struct Subscribed {
@@ -122,18 +122,19 @@ fn plan(router: &Router, group: &Group) -> Result<Vec<Subscribe>> {
             topics.push(topic);
         }
     }
-    let waits = |entry: &Entry<()>| !entry.retry.clone().unwrap_or_default().backoff_min.is_zero();
-    if router.order == Order::None && !promised.delay && router.routes.iter().any(waits) {
+    let retries = router
+        .routes
+        .iter()
+        .map(|entry| entry.retry.clone().unwrap_or_default());
+    let retries: Vec<Retry> = retries.collect();
+    let waits = |retry: &Retry| !retry.backoff_min.is_zero();
+    if router.order == Order::None && !promised.delay && retries.iter().any(waits) {
         return Err(Error::Unsupported {
             transport,
             wanted: "retries after a time without order of keys",
         });
     }
-    let retries = router
-        .routes
-        .iter()
-        .map(|entry| entry.retry.clone().unwrap_or_default());
-    let attempts_max = retries.filter_map(|retry| retry.attempts_max).min();
+    let attempts_max = retries.iter().filter_map(|retry| retry.attempts_max).min();
     let subscribe = |topic| {
         let request = Subscribe::new(topic, group.name.as_str());
         let request = request

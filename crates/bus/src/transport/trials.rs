@@ -39,7 +39,8 @@ impl<I: Copy + Ord> Trials<I> {
             tried: BTreeSet::new(),
             is_alone: false,
             since: None,
-            tries_once: attempts_max == Some(1),
+            // The first is made in any case.
+            tries_once: attempts_max.is_some_and(|max| max <= 1),
         }
     }
     /// A message waits to be tried, of which so many attempts are counted.
@@ -135,10 +136,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn with_one_attempt_each_is_tried_alone() {
-        let mut trials = Trials::new(Some(1));
-        trials.doubt(1, 0);
-        trials.doubt(2, 0);
-        assert_eq!(begin(&mut trials), [1]);
+        for attempts_max in [0, 1] {
+            let mut trials = Trials::new(Some(attempts_max));
+            trials.doubt(1, 0);
+            trials.doubt(2, 0);
+            assert_eq!(begin(&mut trials), [1]);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ mod watch;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use sagamill::bus::{self, Bus, Topic, limit};
+use sagamill::bus::{self, Bus, Order, OrderScope, Start, Subscribe, Topic, limit};
 use tokio::io::AsyncReadExt;
 
 use crate::failure::{Code, Failure};
@@ -56,6 +56,13 @@ pub(crate) async fn run(command: Command) -> Result<Code, Failure> {
         Command::Sub(options) => watch::run(options).await,
         Command::Move(options) => transfer::run(options).await,
     }
+}
+
+/// What is asked of a bus by a command that takes messages: in order per key, as far as the bus keeps one.
+fn in_order(bus: &Bus, topic: &Topic, group: &str, start: Start) -> Subscribe {
+    let scope = bus.capabilities().order_scope.min(OrderScope::Process);
+    let request = Subscribe::new(topic.clone(), group).start(start);
+    request.order(Order::Key).order_scope(scope)
 }
 
 /// A topic to publish to, or whose dead letters are asked for.

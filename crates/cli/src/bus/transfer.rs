@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 use futures_util::StreamExt;
-use sagamill::bus::{Bus, Deliveries, Delivery, Order, OrderScope, Start, Subscribe, Topic};
+use sagamill::bus::{Bus, Deliveries, Delivery, Start, Topic};
 use sagamill_service_kit::Shutdown;
 
-use super::{Connection, extent::Extent, failure, on, open, pattern, topic};
+use super::{Connection, extent::Extent, failure, in_order, on, open, pattern, topic};
 use crate::failure::{Code, Failure};
 
 /// Most messages that are published together.
@@ -36,7 +36,8 @@ pub(crate) struct Options {
 }
 
 pub(super) async fn run(options: Options) -> Result<Code, Failure> {
-    if options.to_bus.is_none() && options.from.covers(&options.to) {
+    let same_bus = options.to_bus.as_ref().is_none_or(|url| *url == options.connection.url);
+    if same_bus && options.from.covers(&options.to) {
         return Err(Failure::usage(
             "the messages would come back to where they are taken from, and be moved for ever: name another topic",
         ));
@@ -70,12 +71,10 @@ impl Options {
         eprintln!("moved {moved} messages from `{}` to `{}`", self.from, self.to);
         Ok(Code::Success)
     }
-    /// In order per key: of each key there is one message in a batch.
+    /// Of each key there is one message in a batch.
     async fn subscribe(&self, source: &Bus) -> Result<Deliveries, Failure> {
-        let request = Subscribe::new(self.from.clone(), self.group.clone()).start(Start::Earliest);
-        let scope = source.capabilities().order_scope.min(OrderScope::Process);
-        let request = request.order(Order::Key).order_scope(scope).max_in_flight(BATCH);
-        source.subscribe(request).await.map_err(failure)
+        let request = in_order(source, &self.from, &self.group, Start::Earliest);
+        source.subscribe(request.max_in_flight(BATCH)).await.map_err(failure)
     }
     /// Published first, acknowledged then: what is stopped in between is there twice under one id, and is never lost.
     async fn forward(&self, target: &Bus, batch: Vec<Delivery>) -> Result<u64, Failure> {

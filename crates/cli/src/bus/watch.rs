@@ -4,10 +4,10 @@ use std::io::Write;
 
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
-use sagamill::bus::{Bus, Order, OrderScope, Start, Subscribe, Topic};
+use sagamill::bus::{Bus, Start, Topic};
 use sagamill_service_kit::Shutdown;
 
-use super::{Connection, extent::Extent, failure, line::MessageLine, on, pattern};
+use super::{Connection, extent::Extent, failure, in_order, line::MessageLine, on, pattern};
 use crate::{
     failure::{Code, Failure},
     output::{json_line, stdout},
@@ -47,10 +47,7 @@ impl Options {
             From::Earliest => Start::Earliest,
             From::Latest => Start::Latest,
         };
-        let request = Subscribe::new(self.topic.clone(), self.group.clone()).start(start);
-        // Lines come in the order in which the bus has the messages, as far as it has one.
-        let scope = bus.capabilities().order_scope.min(OrderScope::Process);
-        let request = request.order(Order::Key).order_scope(scope);
+        let request = in_order(bus, &self.topic, &self.group, start);
         let mut deliveries = bus.subscribe(request).await.map_err(failure)?;
         let mut taken = 0;
         let shutdown = Shutdown::new();
