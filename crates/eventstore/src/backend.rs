@@ -146,8 +146,9 @@ pub(crate) trait Desk: Send + Sync + 'static {
     fn renew<'a>(&'a self, leases: &'a [Lease], ttl: Duration) -> BoxFuture<'a, Result<Vec<Lease>>>;
     /// Gives leases back, so that another process need not wait for their end.
     fn release<'a>(&'a self, leases: &'a [Lease]) -> BoxFuture<'a, Result<()>>;
-    /// Moves checkpoints forward, each if owner and fence still match, and keeps the last 64 anchors of each. Answers
-    /// those that are lost. One that is further already stays where it is, and is not lost.
+    /// Moves checkpoints forward, each if owner and fence still match, and keeps where they are: every
+    /// [`ANCHOR_EVERY`] at most, the last [`ANCHORS`] of each. Answers those that are lost. One that is further already stays
+    /// where it is, and is not lost.
     fn save<'a>(&'a self, moves: &'a [(Lease, Anchor)]) -> BoxFuture<'a, Result<Vec<Lease>>>;
     /// All checkpoints, for operators and `lag`.
     fn checkpoints(&self) -> BoxFuture<'_, Result<Vec<Checkpoint>>>;
@@ -169,6 +170,9 @@ pub(crate) const TTL_MAX: Duration = Duration::from_mins(5);
 
 /// How many anchors are kept of each shard.
 pub(crate) const ANCHORS: usize = 64;
+/// How long a shard's anchors lie apart, at least: a standby lags by seconds, and what follows on an anchor is handed out
+/// again.
+pub(crate) const ANCHOR_EVERY: Duration = Duration::from_secs(1);
 
 /// A page of a reading.
 #[derive(Debug, Clone)]
@@ -193,8 +197,9 @@ pub(crate) struct Query {
     pub(crate) backward: bool,
     /// Most events in the page.
     pub(crate) limit: usize,
-    /// Of the log, forward: say also which event stands at `after`, as this very reading saw it.
-    pub(crate) anchored: bool,
+    /// Of the log, forward: say also which event stands at `after`, as this very reading saw it; the follower has this one
+    /// there.
+    pub(crate) anchored: Option<Anchor>,
 }
 
 impl Default for Query {
@@ -210,7 +215,7 @@ impl Default for Query {
             positions: None,
             backward: false,
             limit: 1_000,
-            anchored: false,
+            anchored: None,
         }
     }
 }

@@ -26,6 +26,8 @@ mod relay;
 mod sqlite;
 mod store;
 mod subscription;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod tail;
 mod transaction;
 mod transport;
 

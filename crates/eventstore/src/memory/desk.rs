@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::MemoryLog;
 use crate::{
     Anchor, Error, Lease, Position, Result, Tracking,
-    backend::{ANCHORS, Checkpoint, Claim, Claimed, Desk, Log, Member, TTL_MAX, Timer},
+    backend::{ANCHOR_EVERY, ANCHORS, Checkpoint, Claim, Claimed, Desk, Log, Member, TTL_MAX, Timer},
     backlog::BEGUN_SPAN,
 };
 
@@ -33,19 +33,22 @@ struct Shard {
     fence: i64,
     doubt: Position,
     anchors: BTreeMap<Position, Uuid>,
+    anchored_at: Option<Timestamp>,
     timers: BTreeMap<String, Timer>,
     /// The order in which timers fall due.
     due: BTreeSet<(Timestamp, String)>,
 }
 
 impl Shard {
-    fn move_to(&mut self, to: Anchor) {
+    fn move_to(&mut self, to: Anchor, now: Timestamp) {
         if to.position <= self.at.position {
             return;
         }
         self.at = to;
-        if let Some(event) = to.event {
+        let is_due = self.anchored_at.is_none_or(|at| now < at || at + ANCHOR_EVERY <= now);
+        if let Some(event) = to.event.filter(|_| is_due) {
             self.anchors.insert(to.position, event);
+            self.anchored_at = Some(now);
         }
         while self.anchors.len() > ANCHORS {
             self.anchors.pop_first();
@@ -65,8 +68,8 @@ fn lapsed(until: Timestamp, now: Timestamp) -> bool {
 
 impl Shelf {
     /// Moves a checkpoint in the same commit as a batch, if its lease still holds.
-    pub(super) fn track(&mut self, tracking: &Tracking) -> Result<()> {
-        self.held(&tracking.lease)?.move_to(tracking.to);
+    pub(super) fn track(&mut self, tracking: &Tracking, now: Timestamp) -> Result<()> {
+        self.held(&tracking.lease)?.move_to(tracking.to, now);
         Ok(())
     }
 
@@ -163,10 +166,10 @@ impl Shelf {
             }
         }
     }
-    fn save(&mut self, moves: &[(Lease, Anchor)]) -> Vec<Lease> {
+    fn save(&mut self, moves: &[(Lease, Anchor)], now: Timestamp) -> Vec<Lease> {
         let lost = moves
             .iter()
-            .filter(|(lease, to)| self.held(lease).map(|row| row.move_to(*to)).is_err());
+            .filter(|(lease, to)| self.held(lease).map(|row| row.move_to(*to, now)).is_err());
         lost.map(|(lease, _)| lease.clone()).collect()
     }
     fn reset(&mut self, name: &str, shard: u16, to: Anchor) {
@@ -243,7 +246,8 @@ impl Desk for MemoryLog {
         ready(Ok(())).boxed()
     }
     fn save<'a>(&'a self, moves: &'a [(Lease, Anchor)]) -> BoxFuture<'a, Result<Vec<Lease>>> {
-        ready(Ok(self.state().shelf.save(moves))).boxed()
+        let now = self.now();
+        ready(Ok(self.state().shelf.save(moves, now))).boxed()
     }
     fn checkpoints(&self) -> BoxFuture<'_, Result<Vec<Checkpoint>>> {
         ready(Ok(self.state().shelf.checkpoints())).boxed()

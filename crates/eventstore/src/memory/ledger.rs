@@ -54,7 +54,7 @@ impl Ledger {
         }
         self.judge(&entry.batch)?;
         if let Some(tracking) = &entry.batch.tracking {
-            shelf.track(tracking)?;
+            shelf.track(tracking, now)?;
         }
         let at = self.events.last().map_or(now, |last| now.max(last.at));
         let appends = entry.batch.appends.into_iter().zip(entry.hashes);

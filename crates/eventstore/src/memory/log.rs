@@ -117,7 +117,7 @@ impl Log for MemoryLog {
     fn read(&self, query: Query) -> BoxFuture<'_, Result<Page>> {
         let state = self.state();
         let mut walk = state.ledger.walk(&query);
-        let before = query.after.filter(|_| query.anchored).map(Position);
+        let before = query.after.filter(|_| query.anchored.is_some()).map(Position);
         let mut page = Page {
             scanned: query.after.unwrap_or(0),
             before: before

@@ -186,7 +186,11 @@ impl Desk for PostgresLog {
         async move {
             let taken: Taken = self.row(claim).await?;
             ask.check_shards(usize::try_from(taken.rows).unwrap_or(usize::MAX))?;
-            Ok(taken.claimed(ask))
+            let claimed = taken.claimed(ask);
+            if !claimed.is_empty() {
+                self.shared.news.doubt();
+            }
+            Ok(claimed)
         }
         .boxed()
     }

@@ -21,8 +21,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use super::{
-    clock::Clock, connector::Connector, health, join, lookout, presence::Presence, read, readers::Readers, ringer,
-    staging::Staging, writer,
+    clock::Clock, connector::Connector, health, join, lookout, news::News, presence::Presence, read, readers::Readers,
+    ringer, staging::Staging, writer,
 };
 use crate::{
     Anchor, Append, Error, Health, Position, Receipt, Recorded, Result,
@@ -49,6 +49,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) staging: Staging,
     pub(super) bell: Bell,
+    pub(super) news: News,
     pub(super) rung: ringer::Rung,
     /// The lookout looks at once.
     pub(super) sooner: Notify,
@@ -58,9 +59,14 @@ impl Shared {
     /// A flush or a drain has left the head here.
     pub(super) fn grown(&self, head: i64) {
         if Position(head) != self.bell.last() {
-            self.bell.ring_at(Position(head));
+            self.ring_at(head);
         }
         self.rung.ring_at(head);
+    }
+    /// The log has come to this position: wakes the readers of this process.
+    pub(super) fn ring_at(&self, head: i64) {
+        self.news.told(Position(head));
+        self.bell.ring_at(Position(head));
     }
     pub(super) fn drained(&self, taken: i32, failed: i32) {
         metrics::counter!(metric::SEQUENCED).increment(u64::from((taken - failed).unsigned_abs()));
@@ -201,13 +207,7 @@ impl Log for PostgresLog {
         self.shared.staging.sequenced().boxed()
     }
     fn read(&self, query: Query) -> BoxFuture<'_, Result<Page>> {
-        async move {
-            self.shared
-                .readers
-                .run(|connection| read::page(connection, &query))
-                .await
-        }
-        .boxed()
+        self.shared.news.read(&self.shared.readers, query).boxed()
     }
     fn head(&self) -> BoxFuture<'_, Result<Anchor>> {
         self.shared.readers.run(read::head).boxed()

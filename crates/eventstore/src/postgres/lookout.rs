@@ -49,7 +49,7 @@ pub(super) async fn look_once(shared: &Shared) -> Result<()> {
         shared.staging.ask();
     }
     if Position(head) != shared.bell.last() {
-        shared.bell.ring_at(Position(head));
+        shared.ring_at(head);
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ async fn hear(shared: &Shared, backoff: &mut Backoff) -> sqlx::Result<()> {
         match listener.try_recv().await? {
             Some(told) => {
                 if let Some(head) = ringer::told(told.payload(), shared.instance) {
-                    shared.bell.ring_at(Position(head));
+                    shared.ring_at(head);
                 }
             }
             // The connection was lost, and made again.

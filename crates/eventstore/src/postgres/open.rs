@@ -18,6 +18,7 @@ use super::{
     connector::Connector,
     failure,
     log::{PostgresLog, Shared},
+    news::News,
     readers::Readers,
     ringer, schema,
     staging::Staging,
@@ -81,6 +82,7 @@ async fn open(connector: Connector, pool: Option<PgPool>) -> Result<PostgresLog>
         clock: Clock::new(said.0, heard),
         staging: Staging::new(),
         bell: Bell::new(Position(head)),
+        news: News::default(),
         rung: ringer::Rung::default(),
         sooner: Notify::new(),
     };

@@ -77,7 +77,7 @@ async fn page_of_all(connection: &mut PgConnection, query: &Query) -> sqlx::Resu
         ..Page::default()
     };
     // The event at which it begins comes with it, in the same reading.
-    let begin = if query.anchored { low - 1 } else { low };
+    let begin = if query.anchored.is_some() { low - 1 } else { low };
     if high < begin {
         return Ok(nothing);
     }
@@ -157,7 +157,7 @@ async fn edges(connection: &mut PgConnection, query: &Query, low: i64, high: i64
         .bind(low.min(i64::MAX - WINDOW))
         .bind(high)
         .bind(WINDOW)
-        .bind(query.after.filter(|_| query.anchored))
+        .bind(query.after.filter(|_| query.anchored.is_some()))
         .fetch_optional(connection)
         .await?;
     row.map(|row| {

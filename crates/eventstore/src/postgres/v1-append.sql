@@ -191,7 +191,7 @@ BEGIN
   IF f_group IS NOT NULL THEN
     FOR i IN 1 .. cardinality(f_group) LOOP
       IF gs[f_group[i]] IS NULL THEN
-        PERFORM es.checkpoint_move(f_name[i], f_shard[i], f_pos[i], f_event[i]);
+        PERFORM es.checkpoint_move(f_name, f_shard, f_pos, f_event, ARRAY[i]);
       END IF;
     END LOOP;
   END IF;

@@ -8,27 +8,33 @@ EXCEPTION WHEN OTHERS THEN
   RETURN NULL;
 END $$;
 
--- Moves a checkpoint forward, never back, and keeps the last 64 anchors. Its lease has been looked at.
-CREATE FUNCTION es.checkpoint_move(a_name text, a_shard int, a_pos bigint, a_event uuid) RETURNS void
+-- Moves checkpoints forward, never back, those at the given places of the arrays; keeps where they are, once a second at most.
+-- Their leases have been looked at. All at once: a coordinator moves dozens of them many times a second.
+CREATE FUNCTION es.checkpoint_move(a_name text[], a_shard int[], a_pos bigint[], a_event uuid[], places int[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+  line text := es.timeline();
+  at timestamptz := clock_timestamp();
+  due timestamptz := at - interval '1 s';
 BEGIN
-  UPDATE es.checkpoint c SET pos = a_pos, event_id = a_event, timeline = es.timeline()
-   WHERE c.name = a_name AND c.shard = a_shard AND c.pos < a_pos;
-  IF NOT FOUND OR a_event IS NULL THEN RETURN; END IF;
-  INSERT INTO es.anchor VALUES (a_name, a_shard, a_pos, a_event) ON CONFLICT (name, shard, pos) DO UPDATE SET event_id = a_event;
-  DELETE FROM es.anchor a WHERE a.name = a_name AND a.shard = a_shard AND a.pos <= (
-    SELECT o.pos FROM es.anchor o WHERE o.name = a_name AND o.shard = a_shard ORDER BY o.pos DESC OFFSET 64 LIMIT 1);
+  WITH moved AS (
+    UPDATE es.checkpoint c SET pos = a_pos[h.n], event_id = a_event[h.n], timeline = line,
+           anchors = CASE WHEN c.anchored_at NOT BETWEEN due AND at THEN c.anchors + 1 ELSE c.anchors END,
+           anchored_at = CASE WHEN c.anchored_at NOT BETWEEN due AND at THEN at ELSE c.anchored_at END
+      FROM unnest(places) AS h(n)
+     WHERE c.name = a_name[h.n] AND c.shard = a_shard[h.n] AND c.pos < a_pos[h.n]
+    RETURNING c.name, c.shard, c.anchors, c.pos, c.event_id, c.anchored_at)
+  INSERT INTO es.anchor (name, shard, slot, pos, event_id)
+  SELECT m.name, m.shard, m.anchors % 64, m.pos, m.event_id FROM moved m WHERE m.anchored_at = at AND m.event_id IS NOT NULL
+    ON CONFLICT (name, shard, slot) DO UPDATE SET pos = excluded.pos, event_id = excluded.event_id;
 END $$;
 
--- Saves checkpoints, each if owner and fence still match. Answers which are held. All shards at once, and not by
--- es.checkpoint_move one after the other: a coordinator saves dozens of them many times a second.
+-- Saves checkpoints, each if owner and fence still match. Answers which are held.
 CREATE FUNCTION es.checkpoint_save(a_name text[], a_shard int[], a_owner uuid[], a_fence bigint[], a_pos bigint[], a_event uuid[]) RETURNS bool[]
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 DECLARE
   held bool[] := array_fill(false, ARRAY[coalesce(cardinality(a_name), 0)]);
-  line text := es.timeline();
   mine int[];           -- places of those that are held
-  moved int[];          -- and of those whose checkpoint has moved
 BEGIN
   -- Locked in one order everywhere.
   SELECT array_agg(l.n) INTO mine FROM (
@@ -36,17 +42,7 @@ BEGIN
       JOIN es.checkpoint c ON c.name = a.name AND c.shard = a.shard AND c.owner = a.owner AND c.fence = a.fence
      ORDER BY c.name, c.shard FOR UPDATE OF c) l;
   IF mine IS NULL THEN RETURN held; END IF;
-  WITH m AS (
-    UPDATE es.checkpoint c SET pos = a_pos[h.n], event_id = a_event[h.n], timeline = line FROM unnest(mine) AS h(n)
-     WHERE c.name = a_name[h.n] AND c.shard = a_shard[h.n] AND c.pos < a_pos[h.n]
-    RETURNING h.n)
-  SELECT array_agg(m.n) INTO moved FROM m WHERE a_event[m.n] IS NOT NULL;
-  INSERT INTO es.anchor SELECT a_name[m.n], a_shard[m.n], a_pos[m.n], a_event[m.n] FROM unnest(moved) AS m(n)
-    ON CONFLICT (name, shard, pos) DO UPDATE SET event_id = excluded.event_id;
-  -- By their keys: a condition on a range of positions is a join over all anchors.
-  DELETE FROM es.anchor a USING unnest(moved) AS m(n), LATERAL (
-    SELECT o.name, o.shard, o.pos FROM es.anchor o WHERE o.name = a_name[m.n] AND o.shard = a_shard[m.n] ORDER BY o.pos DESC OFFSET 64) old
-   WHERE a.name = old.name AND a.shard = old.shard AND a.pos = old.pos;
+  PERFORM es.checkpoint_move(a_name, a_shard, a_pos, a_event, mine);
   SELECT array_agg(i = ANY (mine) ORDER BY i) INTO held FROM generate_series(1, cardinality(a_name)) AS i;
   RETURN held;
 END $$;
@@ -83,7 +79,7 @@ BEGIN
     INSERT INTO es.checkpoint (name, shard, pos, event_id) VALUES (a_name, 0, a_pos, a_event) ON CONFLICT DO NOTHING;
     IF FOUND THEN
       INSERT INTO es.checkpoint (name, shard, pos, event_id) SELECT a_name, n, a_pos, a_event FROM generate_series(1, a_shards - 1) AS n;
-      INSERT INTO es.anchor (name, shard, pos, event_id) SELECT a_name, n, a_pos, a_event FROM generate_series(0, a_shards - 1) AS n
+      INSERT INTO es.anchor (name, shard, slot, pos, event_id) SELECT a_name, n, 0, a_pos, a_event FROM generate_series(0, a_shards - 1) AS n
        WHERE a_event IS NOT NULL;
     END IF;
   END IF;

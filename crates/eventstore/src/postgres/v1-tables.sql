@@ -110,17 +110,21 @@ CREATE TABLE es.checkpoint (
   fence bigint NOT NULL DEFAULT 0,                -- a fenced write compares owner and fence
   lease_until timestamptz,
   doubt bigint NOT NULL DEFAULT 0,                -- up to here an owner that did not end well may have begun messages of a bus
+  anchors bigint NOT NULL DEFAULT 0,              -- how many of its places have been kept
+  anchored_at timestamptz NOT NULL DEFAULT '-infinity', -- when the last one was
   PRIMARY KEY (name, shard)
 ) WITH (fillfactor = 50);
 
--- The last 64 checkpoints of each consumer: where two histories still were one.
+-- Checkpoints of each consumer, one a second at most and the last 64: where two histories still were one. Each takes the row of
+-- the oldest one, in its page: they were deleted once, and that took more of the server than all that was published.
 CREATE TABLE es.anchor (
   name text NOT NULL,
   shard int NOT NULL,
+  slot int NOT NULL,                              -- its number, modulo 64
   pos bigint NOT NULL,
   event_id uuid NOT NULL,
-  PRIMARY KEY (name, shard, pos)
-);
+  PRIMARY KEY (name, shard, slot)
+) WITH (fillfactor = 50);
 
 CREATE TABLE es.parked (
   name text NOT NULL,

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{log::SqliteLog, row};
 use crate::{
     Anchor, Error, Lease, Position, Result,
-    backend::{ANCHORS, Checkpoint, Claim, Claimed, Desk, Member, TTL_MAX, Timer, micros},
+    backend::{ANCHOR_EVERY, ANCHORS, Checkpoint, Claim, Claimed, Desk, Member, TTL_MAX, Timer, micros},
     backlog::BEGUN_SPAN,
 };
 
@@ -218,29 +218,36 @@ fn set_owner(tx: &Connection, lease: &Lease, until: Option<i64>) -> rusqlite::Re
     Ok(tx.prepare_cached(&set)?.execute(row)? == 1)
 }
 
-/// Moves a checkpoint forward, if its lease holds; answers whether it does.
+/// Moves a checkpoint forward, if its lease holds; answers whether it does. Keeps where it is, once a second at most.
 pub(super) fn move_to(tx: &Connection, lease: &Lease, to: Anchor) -> rusqlite::Result<bool> {
-    let set =
-        format!("UPDATE es_checkpoint SET event_id = iif(?5 > pos, ?6, event_id), pos = max(pos, ?5) WHERE {HELD}");
+    let set = format!(
+        "UPDATE es_checkpoint SET event_id = iif(?5 > pos, ?6, event_id), pos = max(pos, ?5),
+            anchored_at = iif(?5 > pos AND ?6 IS NOT NULL AND anchored_at NOT BETWEEN ?8 AND ?7, ?7, anchored_at)
+          WHERE {HELD} RETURNING anchored_at"
+    );
     let Lease {
         name,
         shard,
         owner,
         fence,
     } = lease;
+    let now = micros();
     let row = params![
         name,
         shard,
         &owner.as_bytes()[..],
         fence,
         to.position.0,
-        bytes(to.event.as_ref())
+        bytes(to.event.as_ref()),
+        now,
+        now - span(ANCHOR_EVERY)
     ];
-    let held = tx.prepare_cached(&set)?.execute(row)? == 1;
-    if held {
+    let mut set = tx.prepare_cached(&set)?;
+    let anchored_at = set.query_row(row, |row| row.get::<_, i64>(0)).optional()?;
+    if anchored_at == Some(now) {
         keep(tx, name, *shard, to)?;
     }
-    Ok(held)
+    Ok(anchored_at.is_some())
 }
 
 /// Keeps an anchor, and the newest 64 of the shard.

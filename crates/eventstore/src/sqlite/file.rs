@@ -14,11 +14,12 @@ use std::{
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::{open, tail::Tail};
+use super::open;
 use crate::{
     Position, Recorded,
     backend::{Page, Query},
     bell::{Bell, Listener},
+    tail::Tail,
 };
 
 /// How often the file is looked at for commits of other processes, while anybody waits for one.
@@ -52,7 +53,7 @@ impl News {
     }
     /// Somebody else has committed, up to here.
     fn grown(&self, head: Position) {
-        self.tail().has_grown(head);
+        self.tail().has_come_to(head);
         self.bell.ring_at(head);
     }
 }

@@ -17,7 +17,6 @@ mod read;
 mod reader;
 mod row;
 mod schema;
-mod tail;
 mod write;
 
 pub(crate) use open::{attach, connect};

@@ -26,7 +26,7 @@ pub(super) fn page(connection: &Connection, query: &Query) -> rusqlite::Result<P
     match &query.stream {
         Some(_) => page_of_stream(connection, query),
         None => {
-            let before = query.after.filter(|_| query.anchored).map(Position);
+            let before = query.after.filter(|_| query.anchored.is_some()).map(Position);
             let before = before.map(|position| event_at(connection, position)).transpose()?;
             let page = page_of_log(connection, query)?;
             Ok(Page {

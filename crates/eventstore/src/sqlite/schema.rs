@@ -19,6 +19,10 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         revision: 2,
         sql: include_str!("v2.sql"),
     },
+    Migration {
+        revision: 3,
+        sql: include_str!("v3.sql"),
+    },
 ];
 
 /// Brings the tables up to date. Safe when two processes open the file at once: the second waits, and finds them there.

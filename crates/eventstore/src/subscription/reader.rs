@@ -80,7 +80,7 @@ impl Reader {
     async fn page(&self, from: Anchor) -> Result<Page> {
         let query = Query {
             after: Some(from.position.0),
-            anchored: true,
+            anchored: Some(from),
             ..self.filter.clone()
         };
         loop {

@@ -55,13 +55,18 @@ async fn the_last_64_places_of_each_shard_are_kept() {
     let owner = Uuid::now_v7();
     let rows = format!(
         "INSERT INTO es.checkpoint (name, shard, owner, fence) SELECT 'reader', n, '{owner}', 1 FROM generate_series(0, 2) n;
-         INSERT INTO es.anchor SELECT 'other', 0, n, gen_random_uuid() FROM generate_series(1, 100) n"
+         INSERT INTO es.anchor SELECT 'other', 0, n, n, gen_random_uuid() FROM generate_series(0, 63) n"
     );
     execute(&store, &rows).await;
     for position in 1..=70 {
         // The last shard comes half as far, so that what is kept differs.
         let claims = [(0, 1, position), (1, 1, position), (2, 1, (position + 1) / 2)];
         assert_eq!(save(&store, owner, &claims).await, [true; 3]);
+        execute(
+            &store,
+            "UPDATE es.checkpoint SET anchored_at = anchored_at - interval '2 s'",
+        )
+        .await;
     }
     let kept = "SELECT count(*) * 1000 + min(pos) FROM es.anchor WHERE name = 'reader' AND shard < 2 GROUP BY shard";
     let kept: Vec<i64> = sqlx::query_scalar(kept).fetch_all(store.pool()).await.unwrap();
@@ -69,7 +74,35 @@ async fn the_last_64_places_of_each_shard_are_kept() {
     let kept = "SELECT count(*) * 1000 + min(pos) FROM es.anchor WHERE name = 'reader' AND shard = 2";
     assert_eq!(number(&store, kept).await, 35_001);
     assert_eq!(
-        number(&store, "SELECT count(*) FROM es.anchor WHERE name = 'other'").await,
-        100
+        number(
+            &store,
+            "SELECT count(*) * 1000 + sum(pos)::bigint FROM es.anchor WHERE name = 'other'"
+        )
+        .await,
+        64_000 + 63 * 32
     );
+}
+
+#[tokio::test]
+async fn a_place_is_kept_once_a_second_whatever_the_clock_did() {
+    let Some((store, _database)) = log().await else { return };
+    let owner = Uuid::now_v7();
+    let row = format!("INSERT INTO es.checkpoint (name, shard, owner, fence) VALUES ('reader', 0, '{owner}', 1)");
+    execute(&store, &row).await;
+    let kept = "SELECT coalesce(sum(pos), 0)::bigint FROM es.anchor";
+    for (position, last, sum) in [
+        (1, "-infinity", 1),
+        (10, "now", 1),
+        (100, "2 s ago", 101),
+        (1_000, "tomorrow", 1_101),
+    ] {
+        let set = match last {
+            "2 s ago" => "clock_timestamp() - interval '2 s'".to_owned(),
+            "now" => "clock_timestamp()".to_owned(),
+            other => format!("'{other}'"),
+        };
+        execute(&store, &format!("UPDATE es.checkpoint SET anchored_at = {set}")).await;
+        assert_eq!(save(&store, owner, &[(0, 1, position)]).await, [true]);
+        assert_eq!(number(&store, kept).await, sum, "the last one was kept {last}");
+    }
 }
