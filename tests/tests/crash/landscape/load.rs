@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::books::{block_on, spawn};
 
-/// The pause between two orders.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The pause between two orders: less than two processors are saturated by, where a fault would be seen through a queue.
+const PAUSE: Duration = Duration::from_millis(100);
 /// The pause before an order is posted again that got no answer, or none that is final.
 const AGAIN: Duration = Duration::from_millis(100);
 /// So many sagas in flight are enough: more would only tell how fast the machine is.
