@@ -27,10 +27,20 @@ const STATE: &str = "SELECT clock_timestamp(), coalesce((SELECT pos FROM es.even
 
 /// Looks until it is stopped.
 pub(super) async fn look(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut is_away = false;
     loop {
-        if let Err(error) = look_once(&shared).await {
-            // What waits asks the database by itself, and says what it is told.
-            tracing::debug!(%error, "the log could not be looked at");
+        match look_once(&shared).await {
+            Ok(()) => {
+                // Whoever pauses because the database was away need not wait any longer.
+                if std::mem::take(&mut is_away) {
+                    shared.bell.ring();
+                }
+            }
+            Err(error) => {
+                is_away = true;
+                // What waits asks the database by itself, and says what it is told.
+                tracing::debug!(%error, "the log could not be looked at");
+            }
         }
         let pause = if shared.bell.has_listeners() { LOOK } else { LOOK_IDLE };
         tokio::select! {

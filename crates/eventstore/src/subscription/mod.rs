@@ -226,17 +226,18 @@ pub enum Signal {
     },
 }
 
-/// Growing pauses between tries: 100 ms, doubled each time, up to a bound.
+/// Growing pauses between tries: 100 ms, half as long again each time, up to a bound. So what came back is found after at most
+/// half of the time that it was away.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Pauses {
-    tries: u32,
+    last: Option<Duration>,
 }
 
 impl Pauses {
     /// The pause after one more failure.
     pub(crate) fn next(&mut self, most: Duration) -> Duration {
-        let pause = Duration::from_millis(100) * 2u32.pow(self.tries.min(16));
-        self.tries += 1;
+        let pause = self.last.map_or(Duration::from_millis(100), |last| last * 3 / 2);
+        self.last = Some(pause.min(most));
         pause.min(most)
     }
     /// When that pause will be over.
@@ -245,6 +246,6 @@ impl Pauses {
     }
     /// All is well again.
     pub(crate) fn reset(&mut self) {
-        self.tries = 0;
+        self.last = None;
     }
 }

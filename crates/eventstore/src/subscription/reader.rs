@@ -13,8 +13,9 @@ use crate::{
 
 /// Events in a page.
 const PAGE: usize = 500;
-/// The longest pause while the database does not answer.
+/// The longest pause while the database does not answer, and the least one, whatever is heard of it.
 const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE_LEAST: Duration = Duration::from_millis(100);
 
 pub(super) struct Reader {
     backend: Arc<dyn Backend>,
@@ -69,9 +70,19 @@ impl Reader {
                 Err(error) => {
                     let pause = pauses.next(PAUSE);
                     tracing::warn!(subscription = %self.name, %error, ?pause, "the log cannot be read; trying again");
-                    tokio::time::sleep(pause).await;
+                    self.rest(pause, &mut wake).await;
                 }
             }
+        }
+    }
+
+    /// Until it is worth another try: after the pause, or when the log is heard of again.
+    async fn rest(&self, pause: Duration, wake: &mut Listener) {
+        tokio::time::sleep(pause.min(PAUSE_LEAST)).await;
+        tokio::select! {
+            biased;
+            () = wake.rung() => (),
+            () = tokio::time::sleep(pause.saturating_sub(PAUSE_LEAST)) => (),
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    Signal,
+    Pauses, Signal,
     shared::{Shared, Taken},
 };
 use crate::{
@@ -141,4 +141,21 @@ async fn everything_comes_once_and_in_order_whatever_shards_are_stuck() {
         }
     }
     assert_eq!(seen, (1..=100).map(|n| 3 * n).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_comes_back_is_found_before_half_of_its_absence_more() {
+    let (mut pauses, mut away) = (Pauses::default(), Duration::ZERO);
+    let most = Duration::from_secs(30);
+    for _ in 0..40 {
+        let pause = pauses.next(most);
+        assert!(
+            pause <= most && pause <= away / 2 + Duration::from_millis(100),
+            "{pause:?} after {away:?}"
+        );
+        away += pause;
+    }
+    assert_eq!(pauses.next(most), most);
+    pauses.reset();
+    assert_eq!(pauses.next(most), Duration::from_millis(100));
 }

@@ -9,6 +9,7 @@ mod crowd;
 mod failover;
 mod joining;
 mod losing;
+mod news;
 mod opening;
 mod pooler;
 mod presence;
