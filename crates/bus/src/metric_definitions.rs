@@ -15,3 +15,6 @@ pub const IN_FLIGHT: &str = "sagamill_bus_in_flight";
 pub const PANICS: &str = "sagamill_bus_handler_panics_total";
 /// Counter: messages of the in-memory transport that no group was there for, dropped at its bound. Label `destination`.
 pub const UNREAD_DROPPED: &str = "sagamill_bus_unread_dropped_total";
+/// Counter: messages that [`Deduplicate`](crate::layer::Deduplicate) passed over, since they were handled before. Label
+/// `destination`.
+pub const DEDUPLICATED: &str = "sagamill_bus_deduplicated_total";

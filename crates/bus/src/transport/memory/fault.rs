@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::lock;
+use crate::random::{Random, fraction};
 
 /// Faults of the in-memory transport, all off at first. Same source of randomness, same faults.
 ///
@@ -56,14 +57,9 @@ impl Faults {
     }
     /// Draws from a small generator of its own (SplitMix64).
     #[must_use]
-    pub fn seeded(mut seed: u64) -> Self {
-        Self::new(move || {
-            seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = seed;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        })
+    pub fn seeded(seed: u64) -> Self {
+        let mut random = Random::seeded(seed);
+        Self::new(move || random.next())
     }
     /// Delivers a message a second time, with this probability: while the first delivery is in flight or after it.
     #[must_use]
@@ -166,7 +162,7 @@ impl Faults {
         probability > 0.0 && self.fraction() < probability
     }
     fn fraction(&mut self) -> f64 {
-        ((self.random)() >> 11) as f64 / (1_u64 << 53) as f64
+        fraction((self.random)())
     }
     fn below(&mut self, end: usize) -> usize {
         ((self.random)() % end as u64) as usize
