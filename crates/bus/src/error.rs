@@ -1,6 +1,6 @@
 //! What goes wrong, on the way to the broker and in a handler.
 
-use std::{error::Error as StdError, fmt};
+use std::{any::Any, error::Error as StdError, fmt};
 
 /// Any error, boxed, as handlers and tower layers use it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -231,6 +231,13 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+/// What a panic says.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }
 
 #[cfg(test)]

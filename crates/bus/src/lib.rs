@@ -64,6 +64,7 @@
 //! With the feature `failpoints` a test can stop the process at `bus.publish.before`, `bus.publish.after`,
 //! `bus.process.before`, `bus.process.after`, `bus.settle.before` and `bus.settle.after`.
 
+mod batch;
 mod bus;
 pub mod codec;
 #[cfg(feature = "conformance")]
@@ -85,6 +86,7 @@ mod topic;
 mod trace_context;
 mod transport;
 
+pub use batch::{BatchError, BatchHandler, Batched, Batching, IntoAnswers};
 pub use bus::{Bus, Group, Transports};
 pub use dead_letter::{DeadLetter, DeadLetterQueue, DeadLetterStore, DeadLetters, Death};
 pub use delivery::{Delivery, Settle, Settlement};

@@ -1,7 +1,6 @@
 //! One delivery through its handlers to its settlement.
 
 use std::{
-    any::Any,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -17,8 +16,11 @@ use super::{
     progress::{Memory, Progress},
 };
 use crate::{
-    BoxError, Bus, Delivery, Error, ErrorClass, Message, Order, Retry, Settlement, Topic, bus::Until, error::chain,
-    headers::name, metric_definitions as metric,
+    BoxError, Bus, Delivery, Error, ErrorClass, Message, Order, Retry, Settlement, Topic,
+    bus::Until,
+    error::{chain, panic_message},
+    headers::name,
+    metric_definitions as metric,
 };
 
 /// Everything that handling a delivery needs; shared by all that are in flight.
@@ -271,10 +273,4 @@ fn last_attempt(targets: &[(usize, &Target)], progress: &Progress) -> Option<u32
 
 fn unended(last: u32) -> String {
     format!("gave up after attempt {last}, which never came to an end")
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }

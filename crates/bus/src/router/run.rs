@@ -122,6 +122,12 @@ fn plan(router: &Router, group: &Group) -> Result<Vec<Subscribe>> {
             topics.push(topic);
         }
     }
+    if router.routes.iter().any(|entry| entry.together > router.max_in_flight) {
+        return Err(Error::Unsupported {
+            transport,
+            wanted: "batches of more messages than may be in flight",
+        });
+    }
     let retries = router
         .routes
         .iter()

@@ -1,6 +1,7 @@
 //! Layers and components, each over the in-memory transport and on virtual time.
 #![expect(clippy::unwrap_used, reason = "the tools of a test fail it by panicking")]
 
+mod batch;
 mod deduplicate;
 mod kit;
 mod testing;
