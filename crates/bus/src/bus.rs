@@ -8,8 +8,8 @@ use tracing::Instrument;
 
 use crate::transport::DynTransport;
 use crate::{
-    Capabilities, DeadLetterQueue, DeadLetterStore, DeadLetters, Deliveries, Error, Event, Message, Receipt, Result,
-    Subscribe, Topic, Transport, codec, memory::Memory, metric_definitions, trace_context,
+    Capabilities, Command, DeadLetterQueue, DeadLetterStore, DeadLetters, Deliveries, Error, Event, Message, Receipt,
+    Result, Subscribe, Topic, Transport, codec, command_topic, memory::Memory, metric_definitions, trace_context,
 };
 
 /// A connection to a broker. Cheap to clone.
@@ -67,6 +67,16 @@ impl Bus {
         let mut results = self.publish_each(&topic, vec![codec::message(event)?]).await;
         results.pop().expect("invariant: one result for each message")
     }
+    /// Sends a command to its service, and awaits no answer; returns when the broker has confirmed it.
+    ///
+    /// # Errors
+    /// [`Error::Codec`] where it cannot be written, [`Error::NoSubscriber`] where nobody would get it, else what the
+    /// transport says of it.
+    pub async fn send<C: Command>(&self, command: &C) -> Result<Receipt> {
+        let topic = command_topic(C::NAME).into();
+        let mut results = self.publish_each(&topic, vec![codec::command(command)?]).await;
+        results.pop().expect("invariant: one result for each message")
+    }
     /// Publishes messages as they are; fails with the first one's error.
     ///
     /// # Errors
@@ -84,11 +94,11 @@ impl Bus {
     /// Publishes messages as they are, one result for each, in their order. A message without a valid `traceparent` gets
     /// one; a message beyond the [limits](crate::limit) fails alone.
     pub async fn publish_each(&self, topic: &Topic, batch: Vec<Message>) -> Vec<Result<Receipt>> {
-        self.send(topic, batch, Until::Confirmed).await
+        self.deliver(topic, batch, Until::Confirmed).await
     }
     /// Publishes, and returns when each message is safe without its publisher: see [`Transport::publish_settled`].
     pub async fn publish_settled(&self, topic: &Topic, batch: Vec<Message>) -> Vec<Result<Receipt>> {
-        self.send(topic, batch, Until::Settled).await
+        self.deliver(topic, batch, Until::Settled).await
     }
     /// Subscribes without a router: each delivery is the caller's to settle.
     ///
@@ -126,7 +136,7 @@ impl Bus {
             wanted: "dead letters",
         })
     }
-    async fn send(&self, topic: &Topic, mut batch: Vec<Message>, until: Until) -> Vec<Result<Receipt>> {
+    async fn deliver(&self, topic: &Topic, mut batch: Vec<Message>, until: Until) -> Vec<Result<Receipt>> {
         if topic.check_name().is_err() {
             return batch
                 .iter()

@@ -47,6 +47,22 @@ pub enum Error {
         /// The event's `NAME`.
         event: &'static str,
     },
+    /// Two handlers take the same command, which is done once: take one away.
+    #[error("`{command}` has two handlers, `{first}` and `{second}`")]
+    TwoHandlers {
+        /// The command's `NAME`.
+        command: &'static str,
+        /// The one that was registered first.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// Two routers are in the same group: each would get a part of its messages. Make them one, or name two groups.
+    #[error("the group `{group}` has two routers")]
+    TwoRouters {
+        /// The group's name.
+        group: String,
+    },
     /// A message is larger than every transport carries. See [`limit`](crate::limit).
     #[error("the {part} takes {size}, of at most {max}: keep large content elsewhere and send its address")]
     TooLarge {

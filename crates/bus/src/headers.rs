@@ -34,6 +34,10 @@ pub mod name {
     pub const LOG: &str = "sagamill-log";
     /// Set to `1` where a publish that reaches no subscriber must fail and be tried again: commands and replies.
     pub const MANDATORY: &str = "sagamill-mandatory";
+    /// On a command whose answer is awaited: the topic for it.
+    pub const REPLY_TO: &str = "sagamill-reply-to";
+    /// On the answer to a command: `done`, `rejected`, or `failed` where it was given up.
+    pub const OUTCOME: &str = "sagamill-outcome";
     /// How often it was put back from the dead letters; part of the delivery id.
     pub const GENERATION: &str = "sagamill-generation";
     /// On a message that a router published to a topic of dead letters: why it was given up.

@@ -67,11 +67,13 @@
 mod batch;
 mod bus;
 pub mod codec;
+mod command;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod dead_letter;
 mod delivery;
 mod error;
+mod groups;
 mod handler;
 pub mod headers;
 mod id;
@@ -79,6 +81,8 @@ pub mod layer;
 mod message;
 pub mod metric_definitions;
 mod random;
+mod reply;
+mod requests;
 mod retry;
 mod router;
 mod settlement;
@@ -88,14 +92,17 @@ mod transport;
 
 pub use batch::{BatchError, BatchHandler, Batched, Batching, IntoAnswers};
 pub use bus::{Bus, Group, Transports};
+pub use command::{Answer, Command, IntoAnswer, Never, RejectionOf, ReplyOf, command_topic};
 pub use dead_letter::{DeadLetter, DeadLetterQueue, DeadLetterStore, DeadLetters, Death};
 pub use delivery::{Delivery, Settle, Settlement};
 pub use error::{BoxError, Error, ErrorClass, HandlerError, Result};
+pub use groups::{Groups, SubscribedGroups};
 pub use handler::{Attempt, Context, FromContext, FromRef, Json, Provides, State};
 pub use handler::{Extract, ExtractError, Handler, Input};
 pub use headers::Headers;
 pub use id::MessageId;
 pub use message::{Event, Key, Message, limit};
+pub use requests::{AskError, Requests};
 pub use retry::Retry;
 pub use router::{Incoming, Route, RouteLayer, Router, Subscribed};
 pub use settlement::{Emit, Emitter, IntoSettlement};
@@ -112,6 +119,7 @@ pub use transport::{Roster, Trials, Wake};
 
 /// What nearly every user of the bus imports.
 pub mod prelude {
-    pub use crate::{Attempt, Bus, Emit, Event, HandlerError, Headers, Json, Key, Message};
+    pub use crate::Answer::{self, Done, Rejected};
+    pub use crate::{Attempt, Bus, Command, Emit, Event, HandlerError, Headers, Json, Key, Message};
     pub use crate::{Retry, Router, Settlement, State};
 }

@@ -18,3 +18,5 @@ pub const UNREAD_DROPPED: &str = "sagamill_bus_unread_dropped_total";
 /// Counter: messages that [`Deduplicate`](crate::layer::Deduplicate) passed over, since they were handled before. Label
 /// `destination`.
 pub const DEDUPLICATED: &str = "sagamill_bus_deduplicated_total";
+/// Counter: replies to commands that nobody waits for any more, or never did. Label `destination`.
+pub const REPLIES_UNAWAITED: &str = "sagamill_bus_replies_unawaited_total";

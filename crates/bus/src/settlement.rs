@@ -40,18 +40,24 @@ impl<'a> Emitter<'a> {
         let topic = E::topic().ok_or(crate::Error::NotPublished { event: E::NAME })?;
         let ordinal = u32::try_from(self.messages.len()).unwrap_or(u32::MAX);
         let id = MessageId::derived(self.cause.id.0, self.origin, ordinal);
-        let mut message = codec::message(event)?.id(id);
-        message.headers.set(name::ID, id.to_string());
-        let cause = self.cause.id.to_string();
-        let correlation = self.cause.headers.get(name::CORRELATION).unwrap_or(&cause).to_owned();
-        message.headers.set(name::CORRELATION, correlation);
-        message.headers.set(name::CAUSATION, cause);
-        if let Some(parent) = self.cause.headers.get(name::TRACEPARENT) {
-            message.headers.set(name::TRACEPARENT, trace_context::child(parent, id));
-        }
+        let message = caused_by(codec::message(event)?, self.cause, id);
         self.messages.push((topic, message));
         Ok(())
     }
+}
+
+/// Names a message, and says what caused it: correlation and trace are carried on.
+pub(crate) fn caused_by(message: Message, cause: &Message, id: MessageId) -> Message {
+    let mut message = message.id(id);
+    message.headers.set(name::ID, id.to_string());
+    let cause_id = cause.id.to_string();
+    let correlation = cause.headers.get(name::CORRELATION).unwrap_or(&cause_id).to_owned();
+    message.headers.set(name::CORRELATION, correlation);
+    message.headers.set(name::CAUSATION, cause_id);
+    if let Some(parent) = cause.headers.get(name::TRACEPARENT) {
+        message.headers.set(name::TRACEPARENT, trace_context::child(parent, id));
+    }
+    message
 }
 
 /// What a handler may return.

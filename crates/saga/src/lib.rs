@@ -16,7 +16,7 @@ pub mod test;
 pub mod wire;
 
 pub use barrier::{migrate, migrations};
-pub use command::{Answer, Command, IntoAnswer, Never, RejectionOf, ReplyOf, Undo, UndoResult, Undoes};
+pub use command::{Undo, UndoResult, Undoes};
 pub use coordinator::{Coordinator, Instance, Outcome, Sagas};
 pub use definition::{
     AfterPivot, AtPivot, BARRIER_RETENTION, BeforePivot, Compensatable, Definition, NAME_BYTES_MAX, NOT_AFTER,
@@ -27,6 +27,7 @@ pub use error::{Error, Result};
 pub use local::LocalContext;
 pub use participant::{Participant, Request, SagaContext, Transacts, Tx};
 pub use sagamill_bus::{self as bus, Bus, Event, HandlerError, Retry, State};
+pub use sagamill_bus::{Answer, Command, IntoAnswer, Never, RejectionOf, ReplyOf};
 pub use sagamill_eventstore::{self as eventstore, EventStore};
 pub use step::{
     BACKOFF, Call, DOUBT_ATTEMPTS, Data, Local, LocalRun, NoUndo, Plain, Step, TIMEOUT, TakesReply, call, local,

@@ -10,6 +10,8 @@
 //! headers are the attributes below, so the relay publishes it as it is. A reply echoes every `ce-saga…` attribute of what
 //! it answers.
 
+pub use sagamill_bus::command_topic;
+
 /// The saga's own id, a UUID: one per instance, not the business key.
 pub const SAGA: &str = "ce-sagaid";
 /// The definition's name.
@@ -52,12 +54,6 @@ pub const OUTCOME_EXPIRED: &str = "expired";
 /// Cannot succeed (a permanent error): of an undo it parks the saga; forward it parks or, where nothing can have happened
 /// yet, is said as a rejection by the participant itself. The payload is `{"error": ".."}`.
 pub const OUTCOME_FAILED: &str = "failed";
-
-/// The topic of a service's commands. The service is the first part of a command's name.
-pub fn command_topic(command: &str) -> String {
-    let service = command.split_once('.').map_or(command, |(service, _)| service);
-    format!("{service}.commands")
-}
 
 /// The topic of the replies to all sagas of a definition's version.
 pub fn reply_topic(definition: &str, version: u32) -> String {

@@ -91,6 +91,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         let event = EventType {
             name: E::NAME,
             accepts: codec::names::<E>,
+            is_command: false,
         };
         let mut router = self.add::<H>(E::topic(), Some(event), Route::new(route));
         if let Some(entry) = router.routes.last_mut() {

@@ -20,7 +20,7 @@ use crate::{
     bus::Until,
     error::{chain, panic_message},
     headers::name,
-    metric_definitions as metric,
+    metric_definitions as metric, reply,
 };
 
 /// Everything that handling a delivery needs; shared by all that are in flight.
@@ -36,6 +36,7 @@ pub(super) struct Dispatch {
 pub(super) struct Target {
     pub(super) topic: Topic,
     pub(super) accepts: Option<fn(&str) -> bool>,
+    pub(super) is_command: bool,
     pub(super) handler: &'static str,
     /// Names the handler in the ids of what it emits.
     pub(super) origin: Arc<str>,
@@ -95,11 +96,12 @@ impl Dispatch {
         let takes = |(_, target): &(usize, &Target)| target.takes(&delivery.topic, event_type);
         let targets: Vec<(usize, &Target)> = self.routes.iter().enumerate().filter(takes).collect();
         let outcome = if targets.is_empty() { "unhandled" } else { "" };
-        if targets.is_empty() {
-            tracing::debug!(event_type, "no handler takes this type: acknowledged");
-        }
         fail::fail_point!("bus.process.before");
-        let settlement = self.run(&targets, &delivery).await;
+        let (settlement, failure) = if targets.is_empty() {
+            (self.pass_over(&delivery), None)
+        } else {
+            self.run(&targets, &delivery).await
+        };
         fail::fail_point!("bus.process.after");
         let settled = match &settlement {
             Settlement::Ack if outcome.is_empty() => "ack",
@@ -108,7 +110,13 @@ impl Dispatch {
             Settlement::Dead { .. } => "dead",
         };
         match delivery.settle(settlement).await {
-            Ok(()) => settled,
+            Ok(()) => {
+                // Not before: of a death that is not settled, the message comes again and may live.
+                if let Some((topic, message)) = failure {
+                    self.tell(topic, message).await;
+                }
+                settled
+            }
             Err(Error::Stale) => {
                 tracing::debug!("settled too late: somebody else has the message now");
                 "stale"
@@ -120,8 +128,22 @@ impl Dispatch {
         }
     }
 
-    /// Runs the handlers that are not done with the message yet, and sums up.
-    async fn run(&self, targets: &[(usize, &Target)], delivery: &Delivery) -> Settlement {
+    /// What becomes of a message that no handler takes.
+    fn pass_over(&self, delivery: &Delivery) -> Settlement {
+        let event_type = delivery.message.headers.get(name::TYPE).unwrap_or_default();
+        let asked = |target: &Target| target.is_command && target.topic.covers(&delivery.topic);
+        if self.routes.iter().any(asked) {
+            return Settlement::Dead {
+                reason: format!("no handler for the command `{event_type}` here"),
+            };
+        }
+        tracing::debug!(event_type, "no handler takes this type: acknowledged");
+        Settlement::Ack
+    }
+
+    /// Runs the handlers that are not done with the message yet, and sums up; with what to tell whoever has asked, once that
+    /// is settled.
+    async fn run(&self, targets: &[(usize, &Target)], delivery: &Delivery) -> (Settlement, Option<(Topic, Message)>) {
         let mut progress = self.remembered(delivery).unwrap_or_default();
         let mut again: Option<Duration> = None;
         let last = last_attempt(targets, &progress).filter(|last| delivery.attempt > *last);
@@ -149,16 +171,27 @@ impl Dispatch {
         if let Some(after) = again {
             progress.since.get_or_insert_with(Instant::now);
             self.memory().put(delivery.message.id, &delivery.topic, progress);
-            return Settlement::Retry {
-                after: (!after.is_zero()).then_some(after),
-            };
+            let after = (!after.is_zero()).then_some(after);
+            return (Settlement::Retry { after }, None);
         }
+        let failure = progress.deaths.first().or_else(|| progress.buried.first());
+        let asked = targets.iter().find(|(_, target)| target.is_command);
+        let told = failure.zip(asked);
+        let told = told.and_then(|(why, (_, target))| reply::failure(&delivery.message, &target.origin, why));
         if progress.deaths.is_empty() {
-            Settlement::Ack
+            (Settlement::Ack, told)
         } else {
-            Settlement::Dead {
-                reason: progress.deaths.join("; "),
-            }
+            let reason = progress.deaths.join("; ");
+            (Settlement::Dead { reason }, told)
+        }
+    }
+
+    async fn tell(&self, topic: Topic, message: Message) {
+        if let Err(error) = self.bus.publish_to(topic, [message]).await {
+            tracing::warn!(
+                error = chain(&error),
+                "who asked is not told that the command was given up"
+            );
         }
     }
 
@@ -197,7 +230,11 @@ impl Dispatch {
         match (verdict, &target.dead_letters) {
             (Verdict::Dead(reason), Some(topic)) => {
                 progress.gave_up = Some(reason.clone());
-                self.publish_dead(topic, target, delivery, reason).await
+                let end = self.publish_dead(topic, target, delivery, reason.clone()).await;
+                if matches!(end, Verdict::Done) {
+                    progress.buried.push(reason);
+                }
+                end
             }
             (verdict, _) => verdict,
         }

@@ -19,6 +19,8 @@ pub(super) struct Progress {
     pub(super) done: Vec<usize>,
     /// Why routes gave it up, where others are still trying.
     pub(super) deaths: Vec<String>,
+    /// Why routes gave it up whose dead letters are published.
+    pub(super) buried: Vec<String>,
     /// Why a route gave it up whose dead letter could not be published yet.
     pub(super) gave_up: Option<String>,
 }

@@ -114,6 +114,7 @@ async fn fetch(
 /// that each message comes once.
 fn plan(router: &Router, group: &Group) -> Result<Vec<Subscribe>> {
     let (transport, promised) = (group.bus.transport(), group.bus.capabilities());
+    super::check_commands(router.commands())?;
     let mut topics: Vec<Topic> = Vec::new();
     for entry in &router.routes {
         let topic = entry.topic()?;
@@ -165,6 +166,7 @@ fn dispatch(router: Router, group: &Group) -> Result<Dispatch> {
         routes.push(Target {
             topic,
             accepts: entry.event.map(|event| event.accepts),
+            is_command: entry.event.is_some_and(|event| event.is_command),
             handler: entry.handler,
             origin: format!("{}/{}#{same}", group.name, entry.handler).into(),
             route: entry.route,

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "the tools of a test fail it by panicking")]
 
 mod batch;
+mod command;
 mod deduplicate;
+mod groups;
 mod kit;
 mod testing;
