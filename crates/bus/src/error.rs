@@ -63,6 +63,12 @@ pub enum Error {
         /// The group's name.
         group: String,
     },
+    /// A message is to be delayed for longer than [`DELAY_MAX`](crate::DELAY_MAX): keep it in a database until then.
+    #[error("a message cannot be delayed for {wait:?}")]
+    DelayTooLong {
+        /// How long it was to wait.
+        wait: std::time::Duration,
+    },
     /// A message is larger than every transport carries. See [`limit`](crate::limit).
     #[error("the {part} takes {size}, of at most {max}: keep large content elsewhere and send its address")]
     TooLarge {
@@ -207,7 +213,12 @@ impl ErrorClass {
             }
             match error.downcast_ref() {
                 Some(Error::Codec(_)) => return Self::Undecodable,
-                Some(Error::TooLarge { .. } | Error::InvalidTopic { .. } | Error::NotPublished { .. }) => {
+                Some(
+                    Error::TooLarge { .. }
+                    | Error::InvalidTopic { .. }
+                    | Error::NotPublished { .. }
+                    | Error::DelayTooLong { .. },
+                ) => {
                     return Self::Permanent;
                 }
                 _ => {}

@@ -38,6 +38,12 @@ pub mod name {
     pub const REPLY_TO: &str = "sagamill-reply-to";
     /// On the answer to a command: `done`, `rejected`, or `failed` where it was given up.
     pub const OUTCOME: &str = "sagamill-outcome";
+    /// On a message that is delayed: when it is published, RFC 3339.
+    pub const DUE: &str = "sagamill-due";
+    /// The topic that it is published to then.
+    pub const DUE_TOPIC: &str = "sagamill-due-topic";
+    /// Its [`MANDATORY`] then.
+    pub const DUE_MANDATORY: &str = "sagamill-due-mandatory";
     /// How often it was put back from the dead letters; part of the delivery id.
     pub const GENERATION: &str = "sagamill-generation";
     /// On a message that a router published to a topic of dead letters: why it was given up.

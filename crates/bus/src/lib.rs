@@ -49,6 +49,21 @@
 //! * *Dead letters* keep a message with its reason, its attempts and its history, and can be requeued.
 //! * *What a transport cannot promise is refused*, when it is asked for, with [`Error::Unsupported`].
 //!
+//! # What else there is
+//!
+//! | for | |
+//! |---|---|
+//! | handlers that do not hold up each other | [`Groups`]: a group for each |
+//! | commands, with one handler each | [`Bus::send`], [`Router::on_command`] |
+//! | their answers | [`Requests`] |
+//! | many messages at once | [`Router::on_batch`] |
+//! | messages that come twice | [`layer::Deduplicate`] |
+//! | messages that are published later | [`Bus::publish_after`], [`delays`] |
+//! | from topic to topic, one or several | [`Router::forward`] |
+//! | receivers in this process | [`Router::hand_to`] |
+//! | a second chance for what was given up | [`Router::requeue`], [`DeadLetters::requeue`] |
+//! | tests of handlers | [`layer::Duplicate`], [`layer::FailRandomly`], [`memory::Faults`] |
+//!
 //! # Features
 //!
 //! | feature | |
@@ -71,6 +86,7 @@ mod command;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod dead_letter;
+mod delay;
 mod delivery;
 mod error;
 mod groups;
@@ -94,6 +110,7 @@ pub use batch::{BatchError, BatchHandler, Batched, Batching, IntoAnswers};
 pub use bus::{Bus, Group, Transports};
 pub use command::{Answer, Command, IntoAnswer, Never, RejectionOf, ReplyOf, command_topic};
 pub use dead_letter::{DeadLetter, DeadLetterQueue, DeadLetterStore, DeadLetters, Death};
+pub use delay::{DELAY_MAX, delays, delays_by};
 pub use delivery::{Delivery, Settle, Settlement};
 pub use error::{BoxError, Error, ErrorClass, HandlerError, Result};
 pub use groups::{Groups, SubscribedGroups};
@@ -104,7 +121,7 @@ pub use id::MessageId;
 pub use message::{Event, Key, Message, limit};
 pub use requests::{AskError, Requests};
 pub use retry::Retry;
-pub use router::{Incoming, Route, RouteLayer, Router, Subscribed};
+pub use router::{Incoming, Requeue, Route, RouteLayer, Router, Subscribed};
 pub use settlement::{Emit, Emitter, IntoSettlement};
 pub use topic::Topic;
 #[cfg(feature = "amqp")]

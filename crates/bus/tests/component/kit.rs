@@ -2,12 +2,12 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use sagamill_bus::{Result, Topic, prelude::*};
 use serde::{Deserialize, Serialize};
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
@@ -82,4 +82,17 @@ pub(crate) async fn reasons(bus: &Bus, topic: impl Into<Topic>) -> Vec<String> {
 
 pub(crate) fn refused() -> HandlerError {
     std::io::Error::other("refused").into()
+}
+
+/// The time of day as it goes on in tests, where tokio's stands still and jumps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock(SystemTime, Instant);
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self(SystemTime::now(), Instant::now())
+    }
+    pub(crate) fn now(&self) -> SystemTime {
+        self.0 + self.1.elapsed()
+    }
 }

@@ -4,6 +4,9 @@
 mod batch;
 mod command;
 mod deduplicate;
+mod delay;
+mod forward;
 mod groups;
 mod kit;
+mod receiver;
 mod testing;
