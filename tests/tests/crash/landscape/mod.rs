@@ -156,6 +156,8 @@ impl Shop {
     /// Told to die at the pass of a point: started anew with that, for which it ends in order first.
     fn kill_at(&mut self, which: usize, point: &str, pass: u32, recovery: &mut Recovery, tally: &mut Tally) -> bool {
         let member = &mut self.members[which];
+        // The last fault may have been its own death, a moment ago: it cannot end in order before it is up.
+        member.get_ready();
         tally.counters.bank(member);
         member.end();
         member.start(Some(&format!("{point}:{pass}")));
