@@ -31,8 +31,9 @@ pub(super) async fn look(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         match look_once(&shared).await {
             Ok(()) => {
-                // Whoever pauses because the database was away need not wait any longer.
+                // Whoever pauses because the database was away need not wait any longer; it may be another one now.
                 if std::mem::take(&mut is_away) {
+                    shared.news.doubt();
                     shared.bell.ring();
                 }
             }

@@ -34,8 +34,8 @@ impl News {
         self.tail().has_come_to(head);
     }
 
-    /// Somebody has gained a shard, maybe at a place that an operator has put it at, in another history: what is in memory is
-    /// compared with the log before it is handed out.
+    /// The log may have another history by now: somebody has gained a shard, maybe at a place that an operator has put it
+    /// at, or the database was away. What is in memory is compared with the log before it is handed out.
     pub(super) fn doubt(&self) {
         self.tail().fall_behind();
     }
