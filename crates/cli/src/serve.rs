@@ -109,7 +109,8 @@ pub(crate) async fn run(options: Options, setups: Setups) -> Result<Code, Failur
     let health = process.health().check("store", answers);
     let ended = process
         .run(listener, health, Router::new(), |stop| {
-            coordinator.run(stop.cancelled_owned())
+            // In a place of its own: it is large.
+            Box::pin(coordinator.run(stop.cancelled_owned()))
         })
         .await;
     store.close().await;

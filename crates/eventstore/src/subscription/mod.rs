@@ -230,15 +230,17 @@ pub enum Signal {
 /// half of the time that it was away.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Pauses {
-    last: Option<Duration>,
+    /// How long the last one was asked to be, in milliseconds; 0: there was none.
+    last: u32,
 }
 
 impl Pauses {
     /// The pause after one more failure.
     pub(crate) fn next(&mut self, most: Duration) -> Duration {
-        let pause = self.last.map_or(Duration::from_millis(100), |last| last * 3 / 2);
-        self.last = Some(pause.min(most));
-        pause.min(most)
+        let pause = self.last.saturating_add(self.last / 2).max(100);
+        let pause = Duration::from_millis(pause.into()).min(most);
+        self.last = u32::try_from(pause.as_millis()).unwrap_or(u32::MAX);
+        pause
     }
     /// When that pause will be over.
     pub(crate) fn until(&mut self, most: Duration) -> Instant {
@@ -246,6 +248,6 @@ impl Pauses {
     }
     /// All is well again.
     pub(crate) fn reset(&mut self) {
-        self.last = None;
+        self.last = 0;
     }
 }

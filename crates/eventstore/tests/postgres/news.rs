@@ -16,7 +16,7 @@ async fn write(store: EventStore, writer: usize) {
     for n in 0..COMMITS {
         let stream = format!("{}-{writer}", ["order", "payment"][n % 2]);
         let event = |k: usize| NewEvent {
-            topic: (k % 2 == 0).then(|| "news".into()),
+            topic: k.is_multiple_of(2).then(|| "news".into()),
             ..NewEvent::new(["placed", "paid", "sent"][(n + k) % 3], format!("{writer}/{n}/{k}"))
         };
         let batch = append(&stream, Expected::Any, (0..=n % 3).map(event));
