@@ -48,7 +48,7 @@ pub enum Error {
         event: &'static str,
     },
     /// Two handlers take the same command, which is done once: take one away.
-    #[error("`{command}` has two handlers, `{first}` and `{second}`")]
+    #[error("`{command}` has two handlers, `{first}` and `{second}`: a command is done once, so take one away")]
     TwoHandlers {
         /// The command's `NAME`.
         command: &'static str,
@@ -58,13 +58,15 @@ pub enum Error {
         second: &'static str,
     },
     /// Two routers are in the same group: each would get a part of its messages. Make them one, or name two groups.
-    #[error("the group `{group}` has two routers")]
+    #[error(
+        "the group `{group}` has two routers, which would each get a part of its messages: make them one, or name two groups"
+    )]
     TwoRouters {
         /// The group's name.
         group: String,
     },
     /// A message is to be delayed for longer than [`DELAY_MAX`](crate::DELAY_MAX): keep it in a database until then.
-    #[error("a message cannot be delayed for {wait:?}")]
+    #[error("a message cannot be delayed for {wait:?}, but for {max:?}: keep it in a database until then", max = crate::DELAY_MAX)]
     DelayTooLong {
         /// How long it was to wait.
         wait: std::time::Duration,

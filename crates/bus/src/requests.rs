@@ -69,7 +69,7 @@ struct Inner {
 #[non_exhaustive]
 pub enum AskError {
     /// No answer came in time: it is unknown whether the command is done.
-    #[error("no answer came within {within:?}")]
+    #[error("no answer came within {within:?}: the command may be done all the same")]
     TimedOut {
         /// How long it was waited for.
         within: Duration,

@@ -16,7 +16,7 @@ use crate::{
 pub(crate) enum Command {
     /// List subscriptions, and how far each is behind.
     List(List),
-    /// Where a log went another way (a failover, a restored backup): go on at the last place that both histories share.
+    /// Where a log went another way (a failover, a restored backup): go on at the last kept place that both histories share.
     Rewind(Verdict),
     /// Where a log went another way: go on behind what was read, and never read what this history has up to there.
     Accept(Verdict),

@@ -328,9 +328,10 @@ impl<D> EventStore<D> {
         health.head = head;
         Ok(health)
     }
-    /// Lets a subscription go on whose log went another way ([`Error::LogDiverged`]): at the last place that both histories
-    /// share. What this log has after it is handed out; what it was handed before and is lost here, it has had. Answers how
-    /// many of its shards were moved.
+    /// Lets a subscription go on whose log went another way ([`Error::LogDiverged`]): at the last of its places that were kept
+    /// and that both histories share. A place is kept once a second while it moves, and 64 of each shard; where none is
+    /// shared, it goes on at the beginning. What this log has after it is handed out, also what was handed out before; what is
+    /// lost here, it has had. Answers how many of its shards were moved.
     ///
     /// # Errors
     /// What the database says.

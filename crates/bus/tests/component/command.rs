@@ -12,7 +12,7 @@ use sagamill_bus::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::kit::{Log, Running, SECOND, quick, reasons, refused, settle};
+use crate::kit::{Log, Running, SECOND, nothing_is_left, quick, reasons, refused, settle};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Reserve {
@@ -148,12 +148,7 @@ async fn who_asks_gets_the_reply_or_the_rejection() {
     assert_eq!(answers, (shelf("A1"), Rejected(SoldOut { left: 10 }), shelf("B2")));
     assert_eq!(requests.waiting(), 0);
     settle().await;
-    let all = memory.backlog();
-    assert!(
-        all.iter()
-            .all(|backlog| backlog.waiting + backlog.in_flight + backlog.dead == 0),
-        "{all:?}"
-    );
+    nothing_is_left(&memory);
     running.stop().await.unwrap();
 }
 

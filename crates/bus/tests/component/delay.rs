@@ -10,7 +10,7 @@ use sagamill_bus::{
     prelude::*,
 };
 
-use crate::kit::{Clock, Running, SECOND, settle};
+use crate::kit::{Clock, Running, SECOND, nothing_is_left, settle};
 
 const HOUR: Duration = Duration::from_hours(1);
 /// What is promised.
@@ -51,12 +51,7 @@ async fn each_message_comes_when_it_is_due_and_long_waits_are_behind_short_ones(
         assert!(late <= LATE_MAX, "{wait:?}: {late:?}");
     }
     settle().await;
-    let all = memory.backlog();
-    assert!(
-        all.iter()
-            .all(|backlog| backlog.waiting + backlog.in_flight + backlog.dead == 0),
-        "{all:?}"
-    );
+    nothing_is_left(&memory);
     running.stop().await.unwrap();
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sagamill_bus::{Result, Topic, prelude::*};
+use sagamill_bus::{Result, Topic, memory::Memory, prelude::*};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 
@@ -69,6 +69,16 @@ impl Running {
 /// Lets everything happen that is due within ten minutes.
 pub(crate) async fn settle() {
     tokio::time::sleep(Duration::from_mins(10)).await;
+}
+
+/// Of no group is anything waiting, being handled or dead.
+pub(crate) fn nothing_is_left(memory: &Memory) {
+    let all = memory.backlog();
+    assert!(
+        all.iter()
+            .all(|backlog| backlog.waiting + backlog.in_flight + backlog.dead == 0),
+        "{all:?}"
+    );
 }
 
 pub(crate) fn quick(attempts: u32) -> Retry {

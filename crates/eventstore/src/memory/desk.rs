@@ -285,3 +285,28 @@ impl Desk for MemoryLog {
         ready(Ok(self.state().shelf.timers(name, shard, before))).boxed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_kept_once_a_second_whatever_the_clock_did() {
+        let mut shard = Shard::default();
+        let second = |second| Timestamp::from_second(second).unwrap();
+        for (position, now) in [(1, 10), (2, 10), (3, 11), (4, 11), (5, 5), (6, 5), (7, 6)] {
+            let event = Some(Uuid::from_u128(position as u128));
+            let position = Position(position);
+            shard.move_to(Anchor { position, event }, second(now));
+        }
+        let kept: Vec<_> = shard.anchors.keys().map(|position| position.0).collect();
+        assert_eq!(kept, [1, 3, 5, 7]);
+        for n in 8..100 {
+            let event = Some(Uuid::from_u128(n as u128));
+            let position = Position(n);
+            shard.move_to(Anchor { position, event }, second(n));
+        }
+        let kept: Vec<_> = shard.anchors.keys().map(|position| position.0).collect();
+        assert_eq!(kept, (36..100).collect::<Vec<_>>());
+    }
+}

@@ -65,7 +65,7 @@ impl Shared {
     }
     /// The log has come to this position: wakes the readers of this process.
     pub(super) fn ring_at(&self, head: i64) {
-        self.news.told(Position(head));
+        self.news.has_come_to(Position(head));
         self.bell.ring_at(Position(head));
     }
     pub(super) fn drained(&self, taken: i32, failed: i32) {
@@ -207,7 +207,10 @@ impl Log for PostgresLog {
         self.shared.staging.sequenced().boxed()
     }
     fn read(&self, query: Query) -> BoxFuture<'_, Result<Page>> {
-        self.shared.news.read(&self.shared.readers, query).boxed()
+        let Shared {
+            news, readers, bell, ..
+        } = &*self.shared;
+        news.read(readers, bell.last(), query).boxed()
     }
     fn head(&self) -> BoxFuture<'_, Result<Anchor>> {
         self.shared.readers.run(read::head).boxed()

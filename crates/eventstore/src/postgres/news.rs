@@ -3,10 +3,7 @@
 //! Every feed is woken by every commit. Whoever comes first reads what is new, as the log has it and without a filter; the
 //! others wait for that and are handed theirs from memory.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicI64, Ordering},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{read, readers::Readers};
 use crate::{
@@ -21,7 +18,6 @@ const PAGE: usize = 500;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct News {
-    head: AtomicI64,
     tail: Mutex<Tail>,
     /// Whoever has it reads.
     turn: tokio::sync::Mutex<()>,
@@ -29,8 +25,7 @@ pub(super) struct News {
 
 impl News {
     /// The log has come to this position: grown, or as one that has lost its end.
-    pub(super) fn told(&self, head: Position) {
-        self.head.store(head.0, Ordering::Release);
+    pub(super) fn has_come_to(&self, head: Position) {
         self.tail().has_come_to(head);
     }
 
@@ -40,12 +35,12 @@ impl News {
         self.tail().fall_behind();
     }
 
-    /// A page of the log.
-    pub(super) async fn read(&self, readers: &Readers, query: Query) -> Result<Page> {
+    /// A page of the log, which is known to have come to `head`.
+    pub(super) async fn read(&self, readers: &Readers, head: Position, query: Query) -> Result<Page> {
         let Some(at) = query.anchored else {
             return fetch(readers, &query).await;
         };
-        if let Some(page) = self.at_hand(readers, &query, at).await? {
+        if let Some(page) = self.at_hand(readers, head, &query, at).await? {
             return Ok(page);
         }
         let told = self.tail().told();
@@ -58,23 +53,17 @@ impl News {
     }
 
     /// The page of a follower who is where the newest events are.
-    async fn at_hand(&self, readers: &Readers, query: &Query, at: Anchor) -> Result<Option<Page>> {
-        let page = self.tail().settled_page(query);
-        let Some(from) = self.tail().read_on(at).filter(|_| page.is_none()) else {
-            return Ok(page);
-        };
+    async fn at_hand(&self, readers: &Readers, head: Position, query: &Query, at: Anchor) -> Result<Option<Page>> {
+        let (page, news) = self.look(query, at);
+        let Some((from, _)) = news else { return Ok(page) };
         // Who wants little of much finds it sooner by himself.
-        let new = self.head.load(Ordering::Acquire) - from.position.0;
-        if new > PAGE as i64 && query.is_filtered() {
+        if head.0 - from.position.0 > PAGE as i64 && query.is_filtered() {
             return Ok(None);
         }
         let _turn = self.turn.lock().await;
         // It may have been read while this one waited.
-        let page = self.tail().settled_page(query);
-        let told = self.tail().told();
-        let Some(from) = self.tail().read_on(at).filter(|_| page.is_none()) else {
-            return Ok(page);
-        };
+        let (page, news) = self.look(query, at);
+        let Some((from, told)) = news else { return Ok(page) };
         let news = Query {
             after: Some(from.position.0),
             anchored: Some(from),
@@ -85,6 +74,14 @@ impl News {
         let mut tail = self.tail();
         tail.extend(from, news, told);
         Ok(tail.page(query))
+    }
+    /// What is in memory for a follower; else the event to read on from for it, where there is one, and what was told by now.
+    fn look(&self, query: &Query, at: Anchor) -> (Option<Page>, Option<(Anchor, u64)>) {
+        let tail = self.tail();
+        match tail.settled_page(query) {
+            Some(page) => (Some(page), None),
+            None => (None, tail.read_on(at).map(|from| (from, tail.told()))),
+        }
     }
 
     fn tail(&self) -> MutexGuard<'_, Tail> {

@@ -365,3 +365,41 @@ pub(super) fn bytes(id: Option<&Uuid>) -> Option<&[u8]> {
 fn span(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_kept_once_a_second_whatever_the_clock_did() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        super::super::schema::migrate(&mut connection).unwrap();
+        let lease = Lease {
+            name: "reader".to_owned(),
+            shard: 0,
+            owner: Uuid::now_v7(),
+            fence: 1,
+        };
+        let row = "INSERT INTO es_checkpoint (name, shard, owner, fence) VALUES ('reader', 0, ?1, 1)";
+        connection.execute(row, [&lease.owner.as_bytes()[..]]).unwrap();
+        let second = 1_000_000;
+        // It moves, and the last place was kept so long ago.
+        for (position, ago, kept) in [
+            (1, 60 * second, vec![1]),
+            (2, 0, vec![1]),
+            (3, 2 * second, vec![1, 3]),
+            (4, -60 * second, vec![1, 3, 4]),
+        ] {
+            let last = "UPDATE es_checkpoint SET anchored_at = ?1";
+            connection.execute(last, [micros() - ago]).unwrap();
+            let event = Some(Uuid::from_u128(position as u128));
+            let position = Position(position);
+            assert!(move_to(&connection, &lease, Anchor { position, event }).unwrap());
+            let mut select = connection.prepare("SELECT pos FROM es_anchor ORDER BY pos").unwrap();
+            let anchors: rusqlite::Result<Vec<i64>> = select.query_map([], |row| row.get(0)).unwrap().collect();
+            assert_eq!(anchors.unwrap(), kept);
+        }
+        let stale = Lease { fence: 2, ..lease };
+        assert!(!move_to(&connection, &stale, Anchor::default()).unwrap());
+    }
+}
