@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     Anchor, AnyDatabase, AnyPool, Append, Batch, Checkpoint, Database, Error, Expected, Health, InTransaction, Member,
-    NewEvent, Position, Read, Receipt, Result, StreamId, Subscription,
+    NewEvent, Position, Read, Receipt, Recorded, Result, StreamId, Subscription,
     appender::Appender,
     backend::{Backend, Join, Query, TTL_MAX},
     entry::Entry,
@@ -16,6 +16,9 @@ use crate::{
     subscription,
     transaction::Kept,
 };
+
+/// Most events that are followed at a time.
+const FOLLOWED: usize = 500;
 
 /// One log. Cheap to clone; the last clone that goes ends its appender and its threads.
 pub struct EventStore<D = AnyDatabase> {
@@ -268,14 +271,41 @@ impl<D> EventStore<D> {
     pub async fn is_gone(&self, owner: Uuid) -> Result<bool> {
         self.inner.backend.is_gone(owner).await
     }
-    /// Waits until there is something after this position. A hint: it may return early.
+    /// Waits until there is something after this position. A hint: it may return early. Cancel-safe: nothing is asked of the
+    /// database.
     pub async fn wait_for(&self, after: Position) {
-        // Listening comes first: what is appended between the look and the wait rings.
+        // What is appended from here on rings, and what others appended before anybody listened does soon.
         let mut bell = self.inner.backend.wake();
-        if self.inner.backend.head().await.is_ok_and(|head| head.position > after) {
-            return;
+        if bell.last() <= after {
+            bell.rung().await;
         }
-        bell.rung().await;
+    }
+    /// The events of some types that follow on a place in the log, a page of them at most, and the place to go on from: for
+    /// those who wait for something, and mostly from memory. None: the log has another event at that place.
+    ///
+    /// # Errors
+    /// What the database says.
+    #[doc(hidden)]
+    pub async fn follow(
+        &self,
+        category: &str,
+        types: &[&str],
+        from: Anchor,
+    ) -> Result<Option<(Vec<Recorded>, Anchor)>> {
+        let query = Query {
+            category: Some(category.to_owned()),
+            names: types.iter().map(|&name| name.to_owned()).collect(),
+            after: Some(from.position.0),
+            anchored: Some(from),
+            limit: FOLLOWED,
+            ..Query::default()
+        };
+        let page = self.inner.backend.read(query).await?;
+        if from.position != Position(0) && page.before != from.event {
+            return Ok(None);
+        }
+        let has_moved = page.anchor.position > from.position;
+        Ok(Some((page.events, if has_moved { page.anchor } else { from })))
     }
     /// The log's clock.
     pub fn now(&self) -> jiff::Timestamp {

@@ -227,13 +227,16 @@ impl Log for PostgresLog {
         std::future::ready(Turn::default()).boxed()
     }
     fn wake(&self) -> Listener {
+        let is_first = !self.shared.bell.has_listeners();
         let listener = self.shared.bell.listen();
         if !self.listens.swap(true, Ordering::AcqRel) && !self.shared.connector.is_pooled() {
             let listen = lookout::listen(self.shared.clone(), self.stop.clone());
             self.tasks.spawn_on(listen, &self.runtime);
         }
-        // What was appended while nobody listened was not looked at.
-        self.shared.sooner.notify_one();
+        if is_first {
+            // What was appended while nobody listened was not looked at.
+            self.shared.sooner.notify_one();
+        }
         listener
     }
     fn ring(&self) {

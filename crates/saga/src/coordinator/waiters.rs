@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,7 +21,7 @@ const ENDS: [&str; 3] = ["saga.completed", "saga.compensated", "saga.parked"];
 #[derive(Default)]
 pub(crate) struct Waiters {
     waiting: Mutex<Waiting>,
-    /// How far the log has been looked at; held by that one of those who wait who looks for all.
+    /// How far the log has been looked at, none where nobody has; held by that one of those who wait who looks for all.
     tail: tokio::sync::Mutex<Option<Anchor>>,
 }
 
@@ -60,36 +61,24 @@ impl Waiters {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    /// Looks at the log for all who wait, until it is cancelled.
-    async fn watch(&self, store: &EventStore) -> Result<()> {
-        let mut tail = self.tail.lock().await;
-        let mut from = match *tail {
-            Some(from) => from,
-            None => {
-                let head = store.head().await?;
-                // Nobody has looked at what came before: each one looks at his own saga once more.
-                *tail = Some(head);
-                self.wake_all();
-                head
-            }
+    /// Looks at what the log has beyond the place that was looked at last, for all who wait.
+    async fn look(&self, store: &EventStore, tail: &mut Option<Anchor>) -> Result<()> {
+        let followed = match *tail {
+            Some(from) => store.follow(crate::wire::CATEGORY, &ENDS, from).await?,
+            None => None,
         };
-        loop {
-            store.wait_for(from.position).await;
-            let head = store.head().await?;
-            if store.holds(from).await? {
-                let mut read = store.read_all().from(Position(from.position.0 + 1)).to(head.position);
-                read = read.category(crate::wire::CATEGORY).types(ENDS);
-                while let Some(event) = read.next().await {
-                    self.wake(event?.stream.as_str());
-                }
-            } else {
-                // The log lost its tail: who knows what stands there now.
+        match followed {
+            Some((ends, to)) => {
+                ends.iter().for_each(|event| self.wake(event.stream.as_str()));
+                *tail = Some(to);
+            }
+            // Nobody has looked at what came before, or the log lost its tail: each one looks at his own saga once more.
+            None => {
+                *tail = Some(store.head().await?);
                 self.wake_all();
             }
-            from = head;
-            *tail = Some(from);
-            tokio::time::sleep(LOOK).await;
         }
+        Ok(())
     }
 }
 
@@ -98,15 +87,30 @@ impl Waiter<'_> {
     pub(crate) fn listen(&self) -> OwnedNotified {
         self.notify.clone().notified_owned()
     }
-    /// Waits until the saga may have moved.
+    /// Waits until the saga may have moved. One of those who wait looks at the log for all. What is asked of the database is
+    /// asked to its end: a question that is given up takes its connection with it.
     ///
     /// # Errors
     /// What the database says.
     pub(crate) async fn moved(&self, store: &EventStore, heard: OwnedNotified) -> Result<()> {
-        tokio::select! {
+        let mut heard = pin!(heard);
+        let mut tail = tokio::select! {
             biased;
-            () = heard => Ok(()),
-            watched = self.waiters.watch(store) => watched,
+            () = &mut heard => return Ok(()),
+            tail = self.waiters.tail.lock() => tail,
+        };
+        loop {
+            self.waiters.look(store, &mut tail).await?;
+            let seen = tail.map_or(Position(0), |tail| tail.position);
+            let more = async {
+                tokio::time::sleep(LOOK).await;
+                store.wait_for(seen).await;
+            };
+            tokio::select! {
+                biased;
+                () = &mut heard => return Ok(()),
+                () = more => {}
+            }
         }
     }
 }
