@@ -79,8 +79,10 @@ impl Database for sqlx::Postgres {
     fn attach(pool: sqlx::PgPool) -> BoxFuture<'static, Result<EventStore<Self>>> {
         Box::pin(crate::postgres::attach(pool))
     }
-    // Whatever the role's default is: who waits for another transaction must see what it has committed.
-    const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+    // Whatever the role's default is: who waits for another transaction must see what it has committed. And whoever stands
+    // still in one, on a machine that is frozen or cut off, must not keep others waiting for what it has locked.
+    const BEGIN: &'static str =
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '30s'";
     fn error(error: sqlx::Error, committing: bool) -> Error {
         if committing {
             crate::postgres::of_commit(error)

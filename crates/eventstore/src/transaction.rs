@@ -86,7 +86,8 @@ impl<D: Database> EventStore<D> {
     /// Begins a transaction for the caller's own tables and [`stage_in`](Self::stage_in), in fair turn with all other
     /// writers of this process; its commit rings the bell. The pool's own `begin` works too, but has no place in the queue,
     /// and on PostgreSQL must not be given up on its way: sqlx then hands its open transaction to the connection's next user.
-    /// Do not append to this store while it is open: on SQLite that waits for it to end.
+    /// Do not append to this store while it is open: on SQLite that waits for it to end. PostgreSQL ends one in which nothing is
+    /// asked for 30 s, so that a process that stands still keeps nobody waiting for what it has locked.
     ///
     /// On SQLite all of a store's transactions are on one connection, which it makes as its pool does and keeps.
     ///

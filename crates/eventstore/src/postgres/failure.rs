@@ -11,6 +11,7 @@ use crate::{Error, Expected, StreamId, Version};
 // SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
 const STALE_PLAN: &str = "0A000";
 const READ_ONLY: &str = "25006";
+const STOOD_STILL: &str = "25P03";
 const NO_STATEMENT: &str = "26000";
 const NO_DATABASE: &str = "3D000";
 const NO_SCHEMA: &str = "3F000";
@@ -187,6 +188,10 @@ fn refused(refusal: &PgDatabaseError) -> Option<Error> {
         }),
         LOCK_TIMEOUT => unavailable(format!(
             "{said}: somebody holds the log's lock, or a row of it, for longer than 5 s"
+        )),
+        STOOD_STILL => unavailable(format!(
+            "{said}: the server has ended a transaction in which nothing was asked for 30 s; a handler does what takes long \
+             before or after its transaction"
         )),
         READ_ONLY => unavailable(format!(
             "{said}: is the server a standby? A log is written on the primary"

@@ -57,7 +57,7 @@ DECLARE
 BEGIN
   -- A session's own lock keeps it from nothing.
   IF substr(owner, 13, 1) <> '8' OR substr(owner, 17) = substr(replace(a_asker::text, '-', ''), 17)
-     OR clock_timestamp() < pg_postmaster_start_time() + interval '5 s' THEN
+     OR clock_timestamp() < pg_postmaster_start_time() + interval '2 s' THEN
     RETURN false;
   END IF;
   RETURN pg_try_advisory_xact_lock(('x' || substr(owner, 17))::bit(64)::bigint);

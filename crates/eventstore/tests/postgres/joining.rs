@@ -250,3 +250,27 @@ async fn a_begin_that_is_given_up_leaves_no_transaction_open() {
     }
     assert!(given_up > 0);
 }
+
+/// A process that is frozen, or on a machine that is gone, has what it has locked for no longer than that.
+#[tokio::test]
+async fn a_transaction_that_stands_still_is_ended_by_the_server() {
+    let Some((store, _database)) = log().await else { return };
+    let limit = "SHOW idle_in_transaction_session_timeout";
+    let mut tx = store.begin().await.unwrap();
+    let within: String = sqlx::query_scalar(limit).fetch_one(&mut *tx).await.unwrap();
+    assert_eq!(within, "30s");
+    tx.commit().await.unwrap();
+    let outside: String = sqlx::query_scalar(limit).fetch_one(store.pool()).await.unwrap();
+    assert_eq!(outside, "0", "the pool's connections are the caller's");
+
+    let mut tx = store.begin().await.unwrap();
+    tx.execute("SET LOCAL idle_in_transaction_session_timeout = '50ms'")
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let error = store.stage_in(&mut tx, "a", [noted("0")]).await.unwrap_err();
+    let Error::Unavailable { what } = &error else {
+        panic!("{error:?}")
+    };
+    assert!(what.contains("nothing was asked for 30 s"), "{what}");
+}
