@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{BoxError, Error, Result, error::chain};
 
 /// Between two tries to reach the broker.
-const RECONNECT: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(5);
+const RECONNECT: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How often the connection is looked at, beside what it tells by itself.
 const LOOK: Duration = Duration::from_millis(250);

@@ -32,7 +32,7 @@ const SETTLING: Duration = Duration::from_secs(5);
 /// So long the last messages on their way are waited for.
 const LAST: Duration = Duration::from_secs(2);
 /// Between two tries to consume.
-const AGAIN: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(5);
+const AGAIN: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
 
 type Shared = Arc<Group<Consumed>>;
 
