@@ -6,7 +6,7 @@ use sagamill_testkit::has_docker;
 
 use crate::{
     count::Count,
-    feature,
+    feature, packages,
     servers::Servers,
     step::{Outcome, Step},
 };
@@ -30,8 +30,12 @@ fn steps() -> anyhow::Result<Vec<Step>> {
         Step::calls("features", feature::calls()?),
         // Without the feature `failpoints`: the crash test's own step builds its programs with it.
         // No `--all-targets`: it would build the examples as tests, and a test runs one as the program that it is.
-        // With the one bus that is off by default, since it compiles a client in C.
-        Step::new("tests", "test --workspace --features sagamill-cli/kafka --no-fail-fast").env(SIMULATION),
+        // With the one bus that is off by default, since it compiles a client in C; over TLS too.
+        Step::new(
+            "tests",
+            "test --workspace --features sagamill-cli/kafka-tls --no-fail-fast",
+        )
+        .env(SIMULATION),
         Step::new("crash", "test --package sagamill-tests --features crash --test crash").env(CRASH),
     ])
 }
@@ -57,6 +61,7 @@ fn containers() -> Vec<Step> {
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let mut steps = steps()?;
     steps.extend(containers());
+    packages::openssl()?;
     let servers = Servers::start()?;
     let mut outcomes = vec![Outcome::of("servers", servers.took)];
     for step in steps {

@@ -8,6 +8,7 @@ mod feature;
 mod gate;
 mod images;
 mod infra;
+mod packages;
 mod processes;
 mod servers;
 mod step;

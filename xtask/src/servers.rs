@@ -4,23 +4,21 @@ use std::{
     env,
     fmt::Display,
     fs,
-    os::unix::fs::PermissionsExt as _,
     path::Path,
-    process::Command,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use sagamill_testkit::{
     ALL, Missing, TESTS, broker, kafka, nats,
     postgres::{self, Installation},
     rabbitmq,
 };
 
+use crate::packages::{install, may_install, without_services};
+
 /// Debian's packages make a database of their own when they are installed, unless a file here says no.
 const CLUSTER_SETTINGS: &str = "/etc/postgresql-common/createcluster.d";
-/// Debian starts services of packages that it installs, unless a program here says no.
-const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Servers for one run of the gate. They end with this value, and with this process, however that ends.
 #[derive(Debug)]
@@ -158,10 +156,6 @@ fn installation() -> anyhow::Result<Installation> {
     }
 }
 
-fn may_install() -> bool {
-    rustix::process::geteuid().is_root() && Path::new("/usr/bin/apt-get").exists()
-}
-
 /// Installs Debian's package, and nothing that runs.
 fn install_postgres() -> anyhow::Result<()> {
     let settings = Path::new(CLUSTER_SETTINGS).join("sagamill-gate.conf");
@@ -171,32 +165,4 @@ fn install_postgres() -> anyhow::Result<()> {
     // Who installs a server for good shall have its database made.
     fs::remove_file(&settings)?;
     installed
-}
-
-/// Installs something of which only the programs are wanted. A policy that is there already is the owner's.
-fn without_services(install: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
-    if Path::new(POLICY).exists() {
-        return install();
-    }
-    fs::write(POLICY, "#!/bin/sh\nexit 101\n")?;
-    fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755))?;
-    let installed = install();
-    fs::remove_file(POLICY)?;
-    installed
-}
-
-fn install(packages: &[&str]) -> anyhow::Result<()> {
-    apt(&["update"])?;
-    apt(&[&["install", "-y", "--no-install-recommends"], packages].concat())
-}
-
-fn apt(arguments: &[&str]) -> anyhow::Result<()> {
-    println!("+ apt-get {}", arguments.join(" "));
-    let status = Command::new("apt-get")
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .status()
-        .context("cannot start apt-get")?;
-    ensure!(status.success(), "apt-get {} failed: {status}", arguments.join(" "));
-    Ok(())
 }

@@ -227,18 +227,29 @@ impl Default for Transports {
         let known = Self(BTreeMap::new()).register("memory", |_| async { Ok(Bus::memory()) });
         #[cfg(feature = "amqp")]
         let known = ["amqp", "amqps"].into_iter().fold(known, |known, scheme| {
-            known.register(scheme, |url| crate::amqp::Amqp::options(url).connect())
+            known.register(scheme, |url| async move {
+                let (wire, url) = crate::Wire::of_url(&url)?;
+                crate::amqp::Amqp::options(url).wire(wire).connect().await
+            })
         });
         #[cfg(not(feature = "amqp"))]
         let known = known.left_out("amqp", "amqp").left_out("amqps", "amqp-tls");
         #[cfg(feature = "nats")]
-        let known = known.register("nats", |url| crate::nats::Nats::options(url).connect());
+        let known = known.register("nats", |url| async move {
+            let (wire, url) = crate::Wire::of_url(&url)?;
+            crate::nats::Nats::options(url).wire(wire).connect().await
+        });
         #[cfg(not(feature = "nats"))]
         let known = known.left_out("nats", "nats");
         #[cfg(feature = "kafka")]
-        let known = known.register("kafka", |url| crate::kafka::Kafka::options(url).connect());
+        let known = ["kafka", "kafkas"].into_iter().fold(known, |known, scheme| {
+            known.register(scheme, |url| async move {
+                let (wire, url) = crate::Wire::of_url(&url)?;
+                crate::kafka::Kafka::options(url).wire(wire).connect().await
+            })
+        });
         #[cfg(not(feature = "kafka"))]
-        let known = known.left_out("kafka", "kafka");
+        let known = known.left_out("kafka", "kafka").left_out("kafkas", "kafka-tls");
         known
     }
 }

@@ -20,7 +20,7 @@ pub enum Error {
         feature: &'static str,
     },
     /// No transport answers to this scheme.
-    #[error("no transport for `{scheme}:`; known are amqp, kafka, memory, nats, postgres, sqlite")]
+    #[error("no transport for `{scheme}:`; known are amqp, amqps, kafka, kafkas, memory, nats, postgres, sqlite")]
     UnknownScheme {
         /// The URL's scheme.
         scheme: String,
@@ -80,6 +80,14 @@ pub enum Error {
         size: usize,
         /// The largest that is carried.
         max: usize,
+    },
+    /// The form that messages are to have on the broker has no place for a header: rename it, or encode its value.
+    #[error("the header `{name}` cannot be written in Watermill's form: {problem}")]
+    InvalidHeader {
+        /// The header's name.
+        name: String,
+        /// Why it cannot be written.
+        problem: &'static str,
     },
     /// The broker did not confirm in time: the message may or may not be there. Publish again under the same id.
     #[error("the broker did not confirm")]
@@ -218,6 +226,7 @@ impl ErrorClass {
                 Some(
                     Error::TooLarge { .. }
                     | Error::InvalidTopic { .. }
+                    | Error::InvalidHeader { .. }
                     | Error::NotPublished { .. }
                     | Error::DelayTooLong { .. },
                 ) => {

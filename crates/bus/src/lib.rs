@@ -69,7 +69,7 @@
 //! | feature | |
 //! |---|---|
 //! | `nats` | the bus over NATS JetStream: `nats://` |
-//! | `kafka` | the bus over Apache Kafka: `kafka://` |
+//! | `kafka`, `kafka-tls` | the bus over Apache Kafka: `kafka://`, `kafkas://` |
 //! | `amqp`, `amqp-tls` | the bus over RabbitMQ: `amqp://`, `amqps://` |
 //! | `conformance` | the suite for those who write a transport |
 //! | `failpoints` | see below |
@@ -124,6 +124,8 @@ pub use retry::Retry;
 pub use router::{Incoming, Requeue, Route, RouteLayer, Router, Subscribed};
 pub use settlement::{Emit, Emitter, IntoSettlement};
 pub use topic::Topic;
+#[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
+pub use transport::Wire;
 #[cfg(feature = "amqp")]
 pub use transport::amqp;
 #[cfg(feature = "kafka")]

@@ -24,7 +24,13 @@ pub mod nats;
 mod roster;
 mod trials;
 mod wake;
+#[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
+mod watermill;
+#[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
+mod wire;
 
+#[cfg(any(feature = "amqp", feature = "kafka", feature = "nats"))]
+pub use self::wire::Wire;
 pub use self::{roster::Roster, trials::Trials, wake::Wake};
 
 /// How far the order of a key holds while several messages are in flight.

@@ -64,6 +64,8 @@
 //! | `postgres` | the same in PostgreSQL 15 or later | yes |
 //! | `postgres-tls` | TLS to PostgreSQL, by rustls; needs a C compiler | no |
 //! | `nats` | the bus over NATS JetStream 2.10 or later: `nats://` | no |
+//! | `kafka`, `kafka-tls` | the bus over Apache Kafka 2.4 or later: `kafka://`; over TLS `kafkas://`, which needs OpenSSL | no |
+//! | `amqp`, `amqp-tls` | the bus over RabbitMQ 3.10 or later: `amqp://`; over TLS `amqps://` | no |
 //! | `failpoints` | named points at which a test may kill the process; never for production | no |
 
 pub use sagamill_bus as bus;

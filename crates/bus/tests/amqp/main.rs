@@ -19,3 +19,4 @@ mod refused;
 #[path = "../broker/scenarios.rs"]
 mod scenarios;
 mod settle;
+mod watermill;

@@ -17,3 +17,6 @@ mod poison;
 mod refused;
 #[path = "../broker/scenarios.rs"]
 mod scenarios;
+#[cfg(feature = "kafka-tls")]
+mod tls;
+mod watermill;

@@ -18,3 +18,4 @@ mod refused;
 #[path = "../broker/scenarios.rs"]
 mod scenarios;
 mod settle;
+mod watermill;

@@ -1,5 +1,7 @@
 //! A broker of programs, in a throw-away directory.
 
+use std::path::Path;
+
 use rustix::process::Signal;
 
 use super::Kind;
@@ -23,6 +25,10 @@ impl Native {
         let program = Program::new(Supervisor::new(account, part)?);
         Ok(Self { kind, program })
     }
+    /// Where its files are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.program.supervisor.directory()
+    }
     fn failure(&self, why: &str) -> Error {
         self.program.supervisor.failure(&self.name(), why)
     }
@@ -30,11 +36,7 @@ impl Native {
 
 impl Place for Native {
     fn name(&self) -> String {
-        format!(
-            "{} in {}",
-            self.kind.name,
-            self.program.supervisor.directory().display()
-        )
+        format!("{} in {}", self.kind.name, self.directory().display())
     }
     fn start(&mut self, port: u16) -> Result<bool> {
         if !(self.kind.has_ports)(port) {

@@ -15,10 +15,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on a port that is free. `origin` is its URL without host and port.
-    pub(crate) fn start_in(place: Box<dyn Place>, origin: &str) -> Result<Self> {
+    /// Starts it on a port that is free, by which its URL is known.
+    pub(crate) fn start_in(place: Box<dyn Place>, url: impl FnOnce(u16) -> String) -> Result<Self> {
         let machine = Machine::start_in(place)?;
-        let url = format!("{origin}127.0.0.1:{}", machine.port());
+        let url = url(machine.port());
         Ok(Self { machine, url })
     }
     /// Its URL, with a secret that nobody else knows where brokers of its kind ask for one.

@@ -46,11 +46,7 @@ impl Installation {
             return Ok(Self { archives: None });
         }
         let found = has_archives.then(|| format!("Kafka {VERSION} in {}, but no java on the PATH", archives.display()));
-        Err(Missing {
-            wanted: WANTED,
-            found: found.into_iter().collect(),
-            remedy: format!("{} (needs Maven and Java 17 or newer; or start Docker)", script()),
-        })
+        Err(missing(found.into_iter().collect()))
     }
     /// Puts the archives into the directory for tools, from the repository that Maven knows.
     ///
@@ -69,6 +65,15 @@ impl Installation {
     pub fn start(&self) -> Result<Server> {
         place::start(self.archives.as_deref())
     }
+    /// Starts one whose URL is over TLS (`kafkas:`), with the file of its certificate and a user who signs in by SCRAM.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start); [`Missing`] where there are no archives: the official image is not told of certificates.
+    pub fn start_secured(&self) -> Result<Server> {
+        let archives = self.archives.as_deref().ok_or_else(|| missing(Vec::new()))?;
+        place::start_secured(archives)
+    }
 }
 
 impl fmt::Display for Installation {
@@ -77,6 +82,14 @@ impl fmt::Display for Installation {
             Some(archives) => write!(f, "Kafka {VERSION} in {}", archives.display()),
             None => write!(f, "{} in Docker", KAFKA.image),
         }
+    }
+}
+
+fn missing(found: Vec<String>) -> Missing {
+    Missing {
+        wanted: WANTED,
+        found,
+        remedy: format!("{} (needs Maven and Java 17 or newer; or start Docker)", script()),
     }
 }
 

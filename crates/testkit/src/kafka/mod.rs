@@ -24,6 +24,9 @@ pub const URL: &str = "SAGAMILL_TEST_KAFKA";
 #[cfg(feature = "kafka")]
 static BROKERS: Brokers<Installation> = Brokers::new(URL, Installation::find, Installation::start);
 
+#[cfg(feature = "kafka")]
+static SECURED: Brokers<Installation> = Brokers::new(URL, Installation::find, Installation::start_secured);
+
 /// A broker of the test's own; none: this machine has none to run, and the test is left out.
 ///
 /// # Panics
@@ -32,6 +35,17 @@ static BROKERS: Brokers<Installation> = Brokers::new(URL, Installation::find, In
 #[cfg(feature = "kafka")]
 pub async fn own() -> Option<Own> {
     BROKERS.own().await
+}
+
+/// A broker of the test's own whose URL is over TLS, `kafkas://USER:PASSWORD@HOST?mechanism=SCRAM-SHA-512&ca=FILE`: it also
+/// knows the mechanisms `SCRAM-SHA-256` and `PLAIN`. None: as [`own`].
+///
+/// # Panics
+///
+/// As [`own`].
+#[cfg(feature = "kafka")]
+pub async fn secured() -> Option<Own> {
+    SECURED.own().await
 }
 
 /// The way to a broker of the test's own through a proxy, which the broker sends those to who come by it. One at a time.

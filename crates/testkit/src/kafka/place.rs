@@ -6,7 +6,7 @@ use crate::{
     Result,
     account::Account,
     broker::{Container, Kind, Native, Server},
-    port,
+    port, random,
     server::Place,
     supervisor::Part,
 };
@@ -55,14 +55,42 @@ broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
 ";
 
-/// The supervisor's part for archives. What the broker has stored stays over its starts.
+/// What else a broker needs that the proxied listener speaks TLS on, to users who sign in.
+const SECURED: &str = "\
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.proxied.ssl.keystore.type=PKCS12
+listener.name.proxied.ssl.keystore.location=DIRECTORY/broker.p12
+listener.name.proxied.ssl.keystore.password=PASSWORD
+listener.name.proxied.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_USER=\"PASSWORD\";
+listener.name.proxied.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.proxied.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+";
+/// Who signs in there.
+const USER: &str = "shop";
+
+/// The supervisor's part for archives. What the broker has stored stays over its starts. Where there is a password, the broker
+/// signs its own certificate.
 const RUN: &str = r#"
+format() {
+    set -- --cluster-id=AAAAAAAAQACAAAAAAAAAAQ -c "$dir/config"
+    if [ -n "$password" ]; then
+        certify || return
+        for mechanism in SCRAM-SHA-256 SCRAM-SHA-512; do
+            set -- "$@" --add-scram "$mechanism=[name=$user,password=$password]"
+        done
+    fi
+    java -XX:TieredStopAtLevel=1 -cp "$archives/*" kafka.tools.StorageTool format "$@" >&2
+}
+certify() {
+    keytool -genkeypair -alias broker -keyalg EC -dname CN=broker -ext san=ip:127.0.0.1 -validity 30 \
+        -storetype PKCS12 -keystore "$dir/broker.p12" -storepass "$password" >&2 &&
+        keytool -exportcert -rfc -alias broker -keystore "$dir/broker.p12" -storepass "$password" \
+            -file "$dir/ca.pem" >&2
+}
 start() {
     [ -z "$id" ] || wait "$id"
     printf '%s\n' "$config" | sed "s/PORT/$1/g; s/BELOW1/$(($1 - 1))/g; s/BELOW2/$(($1 - 2))/g; s/BELOW3/$(($1 - 3))/g; s|DIRECTORY|$dir|g" >"$dir/config"
-    [ -e "$dir/data/meta.properties" ] ||
-        java -XX:TieredStopAtLevel=1 -cp "$archives/*" kafka.tools.StorageTool \
-            format --cluster-id=AAAAAAAAQACAAAAAAAAAAQ -c "$dir/config" >&2 || return
+    [ -e "$dir/data/meta.properties" ] || format || return
     exec java -Xms128m -Xmx512m -XX:TieredStopAtLevel=1 -cp "$archives/*" kafka.Kafka "$dir/config" >&2 &
     id=$!
 }
@@ -94,17 +122,37 @@ make() {
 /// Starts a broker of archives, or else in Docker.
 pub(super) fn start(archives: Option<&Path>) -> Result<Server> {
     let place: Box<dyn Place> = match archives {
-        Some(archives) => Box::new(native(archives)?),
+        Some(archives) => Box::new(native(archives, CONFIG, "")?),
         None => Box::new(Container::new(&KAFKA, MAKE, &[])?),
     };
-    Server::start_in(place, "kafka://")
+    Server::start_in(place, |port| format!("kafka://127.0.0.1:{port}"))
 }
 
-fn native(archives: &Path) -> Result<Native> {
+/// Starts a broker of archives whose URL is over TLS, with a user who signs in by SCRAM.
+pub(super) fn start_secured(archives: &Path) -> Result<Server> {
+    let password = random::password();
+    let secured = SECURED.replace("PASSWORD", &password).replace("USER", USER);
+    let config = CONFIG
+        .replace("PROXIED:PLAINTEXT", "PROXIED:SASL_SSL")
+        .replace("PROXIED://127.0.0.1:BELOW3", "PROXIED://127.0.0.1:BELOW2");
+    let place = native(archives, &(config + &secured), &password)?;
+    let ca = place.directory().join("ca.pem");
+    Server::start_in(Box::new(place), |port| {
+        let (port, ca) = (port - PROXIED, ca.display());
+        format!("kafkas://{USER}:{password}@127.0.0.1:{port}?mechanism=SCRAM-SHA-512&ca={ca}")
+    })
+}
+
+fn native(archives: &Path, config: &str, password: &str) -> Result<Native> {
     let archives = archives.display().to_string();
     let part = Part {
         functions: RUN,
-        variables: &[("archives", &archives), ("config", CONFIG)],
+        variables: &[
+            ("archives", &archives),
+            ("config", config),
+            ("user", USER),
+            ("password", password),
+        ],
         arguments: &[],
     };
     // As whoever we are: others cannot reach archives below this user's home, and the broker does not mind.

@@ -61,7 +61,7 @@ pub(super) fn start(program: Option<&Path>) -> Result<Server> {
         Some(program) => Box::new(native(program, &config)?),
         None => Box::new(Container::new(&NATS, MAKE, &[("config", &config)])?),
     };
-    Server::start_in(place, &format!("nats://{token}@"))
+    Server::start_in(place, |port| format!("nats://{token}@127.0.0.1:{port}"))
 }
 
 fn native(program: &Path, config: &str) -> Result<Native> {

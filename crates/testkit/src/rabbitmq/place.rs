@@ -74,7 +74,7 @@ pub(super) fn start(program: Option<&Path>) -> Result<Server> {
             Box::new(Container::new(&RABBITMQ, MAKE, &variables)?)
         }
     };
-    Server::start_in(place, &format!("amqp://{USER}:{password}@"))
+    Server::start_in(place, |port| format!("amqp://{USER}:{password}@127.0.0.1:{port}"))
 }
 
 fn native(program: &Path, password: &str) -> Result<Native> {

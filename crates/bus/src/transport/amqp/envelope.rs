@@ -4,6 +4,8 @@
 //! keep their names, as long strings, which everybody can read. RabbitMQ obeys some headers (`CC`) and writes others
 //! (`x-death`); names are short, and all headers together must fit into one frame. A message with a header that does not fit
 //! in has all its headers as JSON before its payload, and `sagamill-headers` says how long that is.
+//!
+//! In Watermill's form there are headers alone: its id, the key, and all others by their own names, or they are refused.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,10 +19,13 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
-    Headers, Key, Message, MessageId, Topic,
+    Headers, Key, Message, MessageId, Result, Topic,
     dead_letter::Death,
     headers::name,
-    transport::lanes::{tell, told},
+    transport::{
+        lanes::{tell, told},
+        watermill,
+    },
 };
 
 /// The application that messages of ours say they are of.
@@ -50,8 +55,6 @@ const CLOUD_EVENTS: &str = "cloudEvents_";
 /// The other spelling that the binding allows.
 const CLOUD_EVENTS_TOO: &str = "cloudEvents:";
 const ATTRIBUTE: &str = "ce-";
-/// The id that Go Watermill gives its messages.
-const WATERMILL_ID: &str = "_watermill_message_uuid";
 
 /// What travels with a message beside what its sender wrote.
 #[derive(Debug, Default, Clone)]
@@ -100,6 +103,29 @@ pub(super) fn to_wire(message: &Message, marks: &Marks) -> (BasicProperties, Byt
     (properties.with_headers(table), payload)
 }
 
+/// The properties of a message in Watermill's form.
+pub(super) fn to_watermill(message: &Message) -> Result<BasicProperties> {
+    let mut table = table_of(message, &Marks::default());
+    put(&mut table, watermill::ID, &watermill::text_of(message));
+    let mut size = 0;
+    for (name, value) in watermill::metadata(&message.headers) {
+        if name.is_empty() || name.len() >= 256 {
+            return Err(watermill::invalid(name, "a name on RabbitMQ has 1 to 255 bytes"));
+        }
+        if is_obeyed(name) {
+            return Err(watermill::invalid(
+                name,
+                "the name means something to the broker: rename the header",
+            ));
+        }
+        size += name.len() + value.len() + 6;
+        put(&mut table, name, value);
+    }
+    watermill::check_size(size, WIRE_MAX)?;
+    let properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
+    Ok(properties.with_headers(table))
+}
+
 /// The same message, to go to a queue by its name after it was delivered so often.
 pub(super) fn again(properties: &BasicProperties, topic: &Topic, delivered: u64) -> BasicProperties {
     let mut table = FieldTable::default();
@@ -120,14 +146,19 @@ pub(super) fn from_wire(properties: &BasicProperties, payload: Bytes, routing_ke
     let mark = |name: &str| table.inner().get(name).map(text);
     let number = |name: &str| mark(name).and_then(|text| text.parse::<u64>().ok());
     let own = properties.app_id().as_ref().is_some_and(|app| app.as_str() == OWN);
+    let is_watermill = !own && table.contains_key(watermill::ID);
     let topic = mark(TOPIC).map_or_else(|| Topic::from(routing_key.to_owned()), Topic::from);
     let mut payload = payload;
     let inline = number(INLINE).and_then(|length| usize::try_from(length).ok());
     let headers = match inline.filter(|length| own && *length <= payload.len()) {
         Some(length) => serde_json::from_slice(&payload.split_to(length)).unwrap_or_default(),
+        None if is_watermill => metadata_of(table),
         None => headers_of(properties, table, own),
     };
-    let id = id_of(properties, &headers);
+    let id = match is_watermill {
+        true => headers.get(watermill::ID).and_then(watermill::id_of),
+        false => id_of(properties, &headers),
+    };
     let generation = headers.get(name::GENERATION).unwrap_or("0");
     let identity = match id {
         Some(id) => xxh3_128(format!("{id}:{topic}:{generation}").as_bytes()),
@@ -142,13 +173,16 @@ pub(super) fn from_wire(properties: &BasicProperties, payload: Bytes, routing_ke
         origin: mark(ORIGIN),
         buried: number(BURIED),
     };
-    let message = Message {
+    let mut message = Message {
         // One without an id has another on each delivery: two that are alike must not be taken for one.
         id: id.unwrap_or_else(MessageId::random),
         key: mark(KEY).or(foreign_key).map(|key| Key(key.into())),
         headers,
         payload,
     };
+    if is_watermill {
+        watermill::tidy(&mut message);
+    }
     Arrived {
         message,
         topic,
@@ -198,12 +232,11 @@ fn fits(message: &Message) -> bool {
 }
 /// Names that mean something else to the broker, or to us.
 fn is_taken(name: &str) -> bool {
-    MARKS.contains(&name)
-        || is_of_broker(name)
-        || name.eq_ignore_ascii_case("cc")
-        || name.eq_ignore_ascii_case("bcc")
-        || name.starts_with(CLOUD_EVENTS)
-        || name.starts_with(CLOUD_EVENTS_TOO)
+    is_obeyed(name) || name == watermill::ID || name.starts_with(CLOUD_EVENTS) || name.starts_with(CLOUD_EVENTS_TOO)
+}
+/// Names that would not be taken for a header of the user's, whatever the form.
+fn is_obeyed(name: &str) -> bool {
+    MARKS.contains(&name) || is_of_broker(name) || name.eq_ignore_ascii_case("cc") || name.eq_ignore_ascii_case("bcc")
 }
 /// Names that the broker writes.
 fn is_of_broker(name: &str) -> bool {
@@ -225,15 +258,16 @@ fn headers_of(properties: &BasicProperties, table: &FieldTable, own: bool) -> He
     }
     headers
 }
+/// All headers of Watermill's form, without what the broker or this transport has added on the way.
+fn metadata_of(table: &FieldTable) -> Headers {
+    let all = table.inner().iter().map(|(name, value)| (name.as_str(), value));
+    let metadata = all.filter(|(name, _)| !MARKS.contains(name) && !is_of_broker(name));
+    metadata.map(|(name, value)| (name.to_owned(), text(value))).collect()
+}
 fn id_of(properties: &BasicProperties, headers: &Headers) -> Option<MessageId> {
     let parse = |id: &str| Uuid::try_parse(id).ok().map(MessageId);
     let property = properties.message_id().as_ref().and_then(|id| parse(id.as_str()));
-    let named = || {
-        [name::ID, WATERMILL_ID]
-            .iter()
-            .find_map(|name| parse(headers.get(name)?))
-    };
-    property.or_else(named)
+    property.or_else(|| parse(headers.get(name::ID)?))
 }
 fn content_hash(topic: &Topic, headers: &Headers, payload: &[u8]) -> u128 {
     let mut content = topic.to_string().into_bytes();
@@ -336,6 +370,7 @@ mod tests {
             "x-delivery-count",
             KEY,
             "cloudEvents_id",
+            watermill::ID,
             &long,
         ] {
             let message = message.clone().header(name.to_owned(), "user's");
@@ -383,7 +418,7 @@ mod tests {
             ("nothing", AMQPValue::Void),
             ("cloudEvents:partitionkey", AMQPValue::LongString("42".into())),
             (
-                WATERMILL_ID,
+                "cloudEvents:id",
                 AMQPValue::LongString("67e55044-10b1-426f-9247-bb680e5fe0c8".into()),
             ),
         ] {
@@ -400,6 +435,38 @@ mod tests {
         assert_eq!((arrived.delivered, header("x-delivery-count")), (3, None));
         assert_eq!(arrived.message.key, Some(Key("42".into())));
         assert_eq!(arrived.message.id.to_string(), "67e55044-10b1-426f-9247-bb680e5fe0c8");
+    }
+
+    #[test]
+    fn watermills_form_is_headers_alone_and_comes_back() {
+        let message = Message::new("x")
+            .key("k")
+            .header(name::CONTENT_TYPE, "text/plain")
+            .header("ce-type", "größe")
+            .header("cloudEvents_type", " \n");
+        let properties = to_watermill(&message).unwrap();
+        let bare = BasicProperties::default().with_delivery_mode(PERSISTENT);
+        let headers = properties.headers().clone().unwrap();
+        assert_eq!(properties, bare.with_headers(headers.clone()));
+        let is_string = |value: &AMQPValue| matches!(value, AMQPValue::LongString(_));
+        assert!(headers.inner().values().all(is_string));
+        let arrived = from_wire(&properties, message.payload.clone(), "orders", false);
+        assert_eq!(arrived.message, message);
+        // Delivered again, it is the same, with the broker's marks.
+        let mut marked = headers;
+        marked.insert("x-delivery-count".into(), AMQPValue::LongLongInt(1));
+        let again = from_wire(&properties.with_headers(marked), "x".into(), "orders", true);
+        assert_eq!((again.message, again.identity), (message, arrived.identity));
+    }
+
+    #[test]
+    fn what_watermills_form_cannot_carry_is_refused() {
+        for name in ["", "CC", "x-death", KEY, &"n".repeat(256)] {
+            let error = to_watermill(&Message::new("x").header(name.to_owned(), "y")).unwrap_err();
+            assert!(matches!(error, crate::Error::InvalidHeader { .. }), "{name}: {error}");
+        }
+        let large = Message::new("x").header("x", "y".repeat(WIRE_MAX));
+        assert!(matches!(to_watermill(&large), Err(crate::Error::TooLarge { .. })));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::Amqp;
-use crate::{Bus, Result};
+use crate::{Bus, Result, Wire};
 
 /// How RabbitMQ is connected to.
 #[derive(Clone)]
@@ -13,6 +13,7 @@ pub struct Options {
     pub(super) heartbeat: Duration,
     pub(super) confirm_within: Duration,
     pub(super) reconnect_within: Duration,
+    pub(super) wire: Wire,
 }
 
 impl Options {
@@ -23,6 +24,7 @@ impl Options {
             heartbeat: Duration::from_secs(10),
             confirm_within: Duration::from_secs(5),
             reconnect_within: Duration::from_secs(5),
+            wire: Wire::default(),
         }
     }
     /// What the names of the exchange and of all queues begin with: one word of letters, digits, `_` and `-`; `sagamill` unless
@@ -52,6 +54,11 @@ impl Options {
             reconnect_within,
             ..self
         }
+    }
+    /// The form in which messages are published: CloudEvents' binding, or that of services on Watermill for Go.
+    #[must_use]
+    pub fn wire(self, wire: Wire) -> Self {
+        Self { wire, ..self }
     }
     /// Connects, and declares the exchange.
     ///

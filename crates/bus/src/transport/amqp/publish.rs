@@ -2,10 +2,10 @@
 
 use super::{
     desk::{Fate, Parcel},
-    envelope::{Marks, to_wire},
+    envelope::{Marks, to_watermill, to_wire},
     link::{Link, is_not_found},
 };
-use crate::{Error, Message, Receipt, Result, Topic, headers::name, transport::chains};
+use crate::{Error, Message, Receipt, Result, Topic, Wire, headers::name, transport::chains};
 
 impl Link {
     /// Publishes, one result for each message.
@@ -17,7 +17,10 @@ impl Link {
         if self.closed.is_cancelled() {
             return Err(Error::Closed);
         }
-        let (properties, payload) = to_wire(&message, &Marks::default());
+        let (properties, payload) = match self.options.wire {
+            Wire::CloudEvents => to_wire(&message, &Marks::default()),
+            Wire::Watermill => (to_watermill(&message)?, message.payload.clone()),
+        };
         let parcel = Parcel {
             exchange: self.names.exchange(),
             routing_key: topic.to_string(),

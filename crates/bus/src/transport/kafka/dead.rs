@@ -132,7 +132,8 @@ impl DeadLetterOffice {
 /// All that are not discarded, oldest first.
 fn read_all(link: &Link) -> KafkaResult<Vec<Grave>> {
     let consumer: BaseConsumer = link
-        .config()
+        .config
+        .clone()
         .set("group.id", format!("{}-reader", link.options.prefix))
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")

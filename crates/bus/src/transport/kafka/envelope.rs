@@ -3,6 +3,8 @@
 //!
 //! Kafka carries names and values as bytes, so nothing is encoded but the few names that would be taken for something else:
 //! those are named by the digits of their bytes.
+//!
+//! In Watermill's form the id is its header, and all others have their own names, or are refused.
 
 use bytes::Bytes;
 use rdkafka::{
@@ -12,12 +14,13 @@ use rdkafka::{
 use uuid::Uuid;
 
 use crate::{
-    Headers, Key, Message, MessageId, Topic,
+    Headers, Key, Message, MessageId, Result, Topic,
     dead_letter::Death,
     headers::name,
     transport::{
         digits,
         lanes::{tell, told},
+        watermill,
     },
 };
 
@@ -34,8 +37,6 @@ pub(super) const KEY: &str = "sagamill-key";
 const OWN: [&str; 5] = [ID, TOPIC, GROUP, STORY, KEY];
 /// CloudEvents attributes, here and on the wire.
 const ATTRIBUTE: (&str, &str) = ("ce-", "ce_");
-/// The id that Go Watermill gives its messages.
-const WATERMILL_ID: &str = "_watermill_message_uuid";
 /// The key of a message that another CloudEvents producer sent.
 const PARTITION_KEY: &str = "ce-partitionkey";
 /// Most bytes of a story.
@@ -72,6 +73,28 @@ pub(super) fn to_wire(message: &Message, origin: Option<&Origin>) -> OwnedHeader
         put(wire, STORY, &tell(&origin.story, STORY_BYTES_MAX, |json| json))
     }
 }
+/// The headers of a message in Watermill's form.
+pub(super) fn to_watermill(message: &Message) -> Result<OwnedHeaders> {
+    let mut wire = OwnedHeaders::new_with_capacity(message.headers.len() + 1);
+    wire = put(wire, watermill::ID, &watermill::text_of(message));
+    for (name, value) in watermill::metadata(&message.headers) {
+        if name.is_empty() || name.contains('\0') {
+            return Err(watermill::invalid(
+                name,
+                "a name on Kafka has one character at least, and no NUL",
+            ));
+        }
+        if OWN.contains(&name) {
+            return Err(watermill::invalid(
+                name,
+                "the name means something to this transport: rename the header",
+            ));
+        }
+        wire = put(wire, name, value);
+    }
+    Ok(wire)
+}
+
 fn put(wire: OwnedHeaders, key: &str, value: &str) -> OwnedHeaders {
     wire.insert(Header {
         key,
@@ -82,7 +105,11 @@ fn put(wire: OwnedHeaders, key: &str, value: &str) -> OwnedHeaders {
 /// What arrived. A message that nobody gave an id is named by where it lies.
 pub(super) fn from_wire(record: &BorrowedMessage<'_>) -> (Message, Origin) {
     let (mut own, mut origin, mut headers) = (None, Origin::default(), Headers::new());
-    for header in record.headers().into_iter().flat_map(|headers| headers.iter()) {
+    let all = || record.headers().into_iter().flat_map(|headers| headers.iter());
+    let has = |name: &str| all().any(|header| header.key == name);
+    // Ours comes first where it is there.
+    let is_watermill = !has(ID) && has(watermill::ID);
+    for header in all() {
         // Of several of one name the last one holds.
         let value = String::from_utf8_lossy(header.value.unwrap_or_default());
         match header.key {
@@ -91,12 +118,13 @@ pub(super) fn from_wire(record: &BorrowedMessage<'_>) -> (Message, Origin) {
             GROUP => origin.group = value.into_owned(),
             STORY => origin.story = told(&value),
             KEY => origin.key = Some(Key(value.into_owned().into())),
+            name if is_watermill => headers.set(name.to_owned(), value),
             name => headers.set(own_name(name), value),
         }
     }
-    let foreign = || {
-        let names = [name::ID, WATERMILL_ID];
-        names.iter().find_map(|name| parse(headers.get(name)?))
+    let foreign = || match is_watermill {
+        true => watermill::id_of(headers.get(watermill::ID)?),
+        false => parse(headers.get(name::ID)?),
     };
     let place = || {
         let place = format!("{}:{}:{}", record.topic(), record.partition(), record.offset());
@@ -107,12 +135,15 @@ pub(super) fn from_wire(record: &BorrowedMessage<'_>) -> (Message, Origin) {
         let key = headers.get(PARTITION_KEY).filter(|_| own.is_none());
         key.map(ToOwned::to_owned)
     };
-    let message = Message {
+    let mut message = Message {
         id: own.or_else(foreign).unwrap_or_else(place),
         key: key.or_else(named).map(|key| Key(key.into())),
         payload: record.payload().map(Bytes::copy_from_slice).unwrap_or_default(),
         headers,
     };
+    if is_watermill {
+        watermill::tidy(&mut message);
+    }
     (message, origin)
 }
 
@@ -127,7 +158,10 @@ fn wire_name(name: &str) -> String {
             return format!("{}{attribute}", ATTRIBUTE.1);
         }
     }
-    let taken = OWN.contains(&name) || name.starts_with(digits::NAMED) || name.starts_with(ATTRIBUTE.1);
+    let taken = OWN.contains(&name)
+        || name == watermill::ID
+        || name.starts_with(digits::NAMED)
+        || name.starts_with(ATTRIBUTE.1);
     if !name.is_empty() && !taken && !name.contains('\0') {
         return name.to_owned();
     }
@@ -155,6 +189,7 @@ mod tests {
             "sagamill-id",
             "sagamill-name-",
             "sagamill-generation",
+            "_watermill_message_uuid",
             "größe",
             "a\0b",
             "ce-\0",

@@ -14,7 +14,14 @@ use rdkafka::{
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{listener::Listener, naming::Names, note::Consumed, options::Options, publish::Publisher};
+use super::{
+    listener::{Cause, Listener},
+    naming::Names,
+    note::Consumed,
+    options::Options,
+    publish::Publisher,
+    servers::Servers,
+};
 use crate::{
     BoxError, Error, Result,
     transport::{audience::Audience, lanes::Subscriptions},
@@ -28,7 +35,8 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Link {
     pub(super) options: Options,
     pub(super) names: Names,
-    servers: Servers,
+    /// What every client of this connection is made with.
+    pub(super) config: ClientConfig,
     pub(super) admin: AdminClient<Listener>,
     pub(super) publisher: Arc<Publisher>,
     declared: Mutex<HashSet<String>>,
@@ -53,14 +61,13 @@ impl Link {
         let names = Names::new(&options.prefix)
             .ok_or_else(|| unusable("the prefix must be 1 to 32 ASCII letters, digits or `-`"))?;
         let servers = Servers::parse(&options.url)?;
-        let config = servers.config(&options);
-        let listener = Listener::default();
-        let admin: AdminClient<Listener> = create(config.create_with_context(listener.clone()))?;
+        let config = servers.config(&options)?;
+        let admin: AdminClient<Listener> = create(config.create_with_context(Listener::default()))?;
         let link = Arc::new(Self {
             publisher: Arc::new(Publisher::new(&config)?),
             options,
             names,
-            servers,
+            config,
             admin,
             declared: Mutex::default(),
             closed: CancellationToken::new(),
@@ -72,19 +79,8 @@ impl Link {
         let answer = blocking(move || asked.admin.inner().fetch_metadata(None, ANSWER_WITHIN)).await?;
         match answer {
             Ok(_) => Ok(link),
-            Err(error) => Err(match listener.last() {
-                Some((true, why)) => unusable(format!(
-                    "{} refuses the credentials: mend those in the URL: {why}",
-                    link.servers.hosts
-                )),
-                Some((false, why)) => Error::Disconnected(why.into()),
-                None => Error::Disconnected(format!("{}: {error}", link.servers.hosts).into()),
-            }),
+            Err(error) => Err(unreached(&servers.hosts, &error, link.publisher.heard())),
         }
-    }
-    /// What every client of this connection is made with.
-    pub(super) fn config(&self) -> ClientConfig {
-        self.servers.config(&self.options)
     }
     /// Makes a topic where it is not there. Several processes may do so at once.
     pub(super) async fn declare(&self, name: &str, purpose: Purpose) -> Result<()> {
@@ -133,6 +129,18 @@ impl Link {
     }
 }
 
+/// Why no broker answered, by what librdkafka said meanwhile.
+fn unreached(hosts: &str, error: &KafkaError, said: Option<(Cause, String)>) -> Error {
+    match said {
+        Some((Cause::Credentials, why)) => {
+            unusable(format!("{hosts} refuses the credentials: mend those in the URL: {why}"))
+        }
+        Some((Cause::Tls, why)) => unusable(format!("TLS with {hosts}: {why}")),
+        Some((Cause::Network, why)) => Error::Disconnected(format!("{hosts}: {why}").into()),
+        None => Error::Disconnected(format!("{hosts}: {error}").into()),
+    }
+}
+
 /// Whether a topic need not be made: it is there, or the operator alone makes topics.
 fn is_there(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{ClusterAuthorizationFailed, TopicAlreadyExists, TopicAuthorizationFailed};
@@ -154,57 +162,6 @@ fn refusal(name: &str, code: RDKafkaErrorCode) -> Error {
         | RDKafkaErrorCode::InvalidConfig
         | RDKafkaErrorCode::InvalidPartitions => unusable(format!("the topic `{name}` cannot be made: {code}")),
         _ => Error::Disconnected(format!("the topic `{name}` cannot be made now: {code}").into()),
-    }
-}
-
-/// Where the brokers are. Without a debug form, for the password.
-struct Servers {
-    hosts: String,
-    user: Option<(String, String)>,
-}
-
-impl Servers {
-    /// Several are divided by commas. What is wrong with a URL is told without it, for its password.
-    fn parse(url: &str) -> Result<Self> {
-        let wrong = || unusable("the URL is none: write `kafka://user:password@host:9092`, several hosts with commas");
-        let rest = url
-            .split_once("://")
-            .map_or(url, |(_, rest)| rest)
-            .trim_end_matches('/');
-        let (user, hosts) = match rest.rsplit_once('@') {
-            Some((user, hosts)) => {
-                let (name, password) = user.split_once(':').ok_or_else(wrong)?;
-                (Some((name.to_owned(), password.to_owned())), hosts)
-            }
-            None => (None, rest),
-        };
-        let fits = |host: &str| !host.trim().is_empty() && !host.contains(['/', '?', ' ', '@']);
-        if !hosts.split(',').all(fits) {
-            return Err(wrong());
-        }
-        let hosts = hosts.to_owned();
-        Ok(Self { hosts, user })
-    }
-    fn config(&self, options: &Options) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        if let Some((user, password)) = &self.user {
-            config
-                .set("security.protocol", "sasl_plaintext")
-                .set("sasl.mechanism", "PLAIN")
-                .set("sasl.username", user)
-                .set("sasl.password", password);
-        }
-        for (name, value) in &options.properties {
-            config.set(name, value);
-        }
-        config
-            .set("bootstrap.servers", &self.hosts)
-            .set("client.id", "sagamill")
-            .set("reconnect.backoff.max.ms", "1000")
-            .set("socket.timeout.ms", "4000")
-            .set("socket.keepalive.enable", "true")
-            .set("topic.metadata.propagation.max.ms", "10000");
-        config
     }
 }
 
@@ -247,31 +204,4 @@ pub(super) fn failure(error: KafkaError) -> Error {
 
 pub(super) fn unusable(why: impl Into<BoxError>) -> Error {
     Error::Unusable(why.into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Servers;
-
-    #[test]
-    fn a_url_has_hosts_and_perhaps_a_user() {
-        let servers = Servers::parse("kafka://a:1,b:2/").unwrap();
-        assert_eq!((servers.hosts.as_str(), servers.user), ("a:1,b:2", None));
-        let servers = Servers::parse("kafka://u:p@ss:w@a:1").unwrap();
-        assert_eq!(servers.hosts, "a:1");
-        assert_eq!(servers.user, Some(("u".to_owned(), "p@ss:w".to_owned())));
-    }
-
-    #[test]
-    fn a_wrong_url_is_told_without_its_password() {
-        for url in [
-            "kafka://",
-            "kafka://secret@a:1",
-            "kafka://u:secret@",
-            "kafka://u:secret@a/b",
-        ] {
-            let error = Servers::parse(url).err().unwrap();
-            assert!(!crate::error::chain(&error).contains("secret"), "{url}");
-        }
-    }
 }

@@ -18,6 +18,14 @@ pub(super) trait Turns: Send + Sync {
     fn end(&self, consumer: &BaseConsumer<Listener>, partitions: &TopicPartitionList, lost: bool);
 }
 
+/// What an error of a connection is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    Credentials,
+    Tls,
+    Network,
+}
+
 /// Hears of errors, and of partitions where there are turns.
 #[derive(Clone, Default)]
 pub(super) struct Listener {
@@ -32,12 +40,16 @@ impl Listener {
             ..Self::default()
         }
     }
-    /// The last error, in words; and whether it is one of credentials.
-    pub(super) fn last(&self) -> Option<(bool, String)> {
+    /// The last error, in words, and what it is of.
+    pub(super) fn last(&self) -> Option<(Cause, String)> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.as_ref().map(|(error, reason)| {
-            let refused = error.rdkafka_error_code() == Some(RDKafkaErrorCode::Authentication);
-            (refused, reason.clone())
+            let cause = match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::Authentication) => Cause::Credentials,
+                Some(RDKafkaErrorCode::SSL) => Cause::Tls,
+                _ => Cause::Network,
+            };
+            (cause, reason.clone())
         })
     }
 }
@@ -45,7 +57,11 @@ impl Listener {
 impl ClientContext for Listener {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, reason, "the connection to Kafka");
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((error, reason.to_owned()));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // That none of them is left says less than why.
+        if last.is_none() || error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *last = Some((error, reason.to_owned()));
+        }
     }
 }
 

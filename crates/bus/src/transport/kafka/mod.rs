@@ -1,5 +1,7 @@
-//! Apache Kafka (feature `kafka`), from brokers 2.4 on: `kafka://user:password@host:9092`, several hosts with commas. A user
-//! signs in by SASL `PLAIN`; other ways to sign in are librdkafka's [properties](Options::property).
+//! Apache Kafka (feature `kafka`), from brokers 2.4 on: `kafka://user:password@host:9092`, several hosts with commas; over TLS
+//! `kafkas://` (feature `kafka-tls`). A user signs in by SASL `PLAIN`, or as [`Options::mechanism`] says; other ways to sign in
+//! are librdkafka's [properties](Options::property). What [`Options`] says of the connection can stand in the URL:
+//! `kafkas://user:password@host:9093?mechanism=SCRAM-SHA-512&ca=/etc/kafka/ca.pem`.
 //!
 //! # What lies on the brokers
 //!
@@ -45,12 +47,13 @@ mod note;
 mod options;
 mod publish;
 mod reader;
+mod servers;
 mod subscribe;
 mod turns;
 
 use std::{sync::Arc, time::Duration};
 
-pub use self::options::Options;
+pub use self::options::{Mechanism, Options};
 use self::{dead::DeadLetterOffice, link::Link};
 use crate::{
     Capabilities, DeadLetterStore, Deliveries, Error, Message, OrderScope, Receipt, Result, Subscribe, Topic, Transport,

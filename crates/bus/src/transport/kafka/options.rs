@@ -1,14 +1,43 @@
 //! How Kafka is connected to.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use super::Kafka;
-use crate::{Bus, Result};
+use crate::{Bus, Result, Wire};
+
+/// How a user signs in. What begins with `Scram` needs the feature `kafka-tls`, also where nothing is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Mechanism {
+    /// `PLAIN`: the password goes to the broker as it is, so only over TLS or a network of one's own.
+    #[default]
+    Plain,
+    /// `SCRAM-SHA-256`
+    ScramSha256,
+    /// `SCRAM-SHA-512`
+    ScramSha512,
+}
+
+impl Mechanism {
+    pub(super) const ALL: [Self; 3] = [Self::Plain, Self::ScramSha256, Self::ScramSha512];
+
+    /// As brokers and URLs name it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
 
 /// How Kafka is connected to. What concerns topics holds where they are made; topics that are there keep their settings.
 #[derive(Clone)]
 pub struct Options {
     pub(super) url: String,
+    pub(super) mechanism: Mechanism,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) identity: Option<(PathBuf, PathBuf)>,
     pub(super) prefix: String,
     pub(super) partitions: i32,
     pub(super) replicas: Option<i32>,
@@ -19,12 +48,16 @@ pub struct Options {
     pub(super) span: usize,
     pub(super) find_topics_every: Duration,
     pub(super) properties: Vec<(String, String)>,
+    pub(super) wire: Wire,
 }
 
 impl Options {
     pub(super) fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            mechanism: Mechanism::default(),
+            ca: None,
+            identity: None,
             prefix: "sagamill".to_owned(),
             partitions: 8,
             replicas: None,
@@ -35,6 +68,7 @@ impl Options {
             span: 10_000,
             find_topics_every: Duration::from_secs(10),
             properties: Vec::new(),
+            wire: Wire::default(),
         }
     }
     /// What the names of consumer groups, and of the topics that are this transport's own, begin with: letters, digits and
@@ -43,6 +77,29 @@ impl Options {
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
         Self {
             prefix: prefix.into(),
+            ..self
+        }
+    }
+    /// How the user of the URL signs in: `PLAIN`, unless the URL says `?mechanism=`.
+    #[must_use]
+    pub fn mechanism(self, mechanism: Mechanism) -> Self {
+        Self { mechanism, ..self }
+    }
+    /// A PEM file of those whose signature under a broker's certificate is believed: those that the system believes, unless the
+    /// URL says `?ca=`.
+    #[must_use]
+    pub fn ca(self, file: impl Into<PathBuf>) -> Self {
+        Self {
+            ca: Some(file.into()),
+            ..self
+        }
+    }
+    /// PEM files of a certificate and its key, by which brokers know this client; none, unless the URL says `?certificate=` and
+    /// `&key=`.
+    #[must_use]
+    pub fn identity(self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self {
+            identity: Some((certificate.into(), key.into())),
             ..self
         }
     }
@@ -114,11 +171,18 @@ impl Options {
         self.properties.push((name.into(), value.into()));
         self
     }
+    /// The form in which messages are published: CloudEvents' binding, or that of services on Watermill for Go.
+    #[must_use]
+    pub fn wire(self, wire: Wire) -> Self {
+        Self { wire, ..self }
+    }
     /// Connects.
     ///
     /// # Errors
     /// [`Error::Disconnected`](crate::Error::Disconnected) where no broker answers;
-    /// [`Error::Unusable`](crate::Error::Unusable) where they refuse the credentials, or a setting is none.
+    /// [`Error::Unusable`](crate::Error::Unusable) where they refuse the credentials, where one side does not believe the other's
+    /// certificate, or a setting is none; [`Error::FeatureOff`](crate::Error::FeatureOff) for `kafkas:` without the feature
+    /// `kafka-tls`.
     pub async fn connect(self) -> Result<Bus> {
         Ok(Bus::new(Kafka::connect(self).await?))
     }

@@ -19,11 +19,11 @@ use tokio::{
 };
 
 use super::{
-    envelope::to_wire,
+    envelope::{to_watermill, to_wire},
     link::{Link, Purpose, RECORD_MAX, create, failure},
-    listener::Listener,
+    listener::{Cause, Listener},
 };
-use crate::{Error, Message, Receipt, Result, Topic, headers::name};
+use crate::{Error, Message, Receipt, Result, Topic, Wire, headers::name};
 
 /// Between two tries while the producer's queue is full.
 const FULL: Duration = Duration::from_millis(5);
@@ -36,6 +36,8 @@ type Client = FutureProducer<Listener>;
 pub(super) struct Publisher {
     config: ClientConfig,
     client: Mutex<Client>,
+    /// Of the first client.
+    listener: Listener,
     /// Messages that nobody waits for any more, and that are on their way still.
     astray: watch::Sender<usize>,
 }
@@ -67,12 +69,18 @@ impl Publisher {
             .set("linger.ms", "1")
             .set("message.max.bytes", RECORD_MAX.to_string())
             .set("queue.buffering.max.kbytes", QUEUE_KIB_MAX);
-        let client = make(&config)?;
+        let listener = Listener::default();
+        let client = make(&config, listener.clone())?;
         Ok(Self {
             config,
+            listener,
             client: Mutex::new(client),
             astray: watch::channel(0).0,
         })
+    }
+    /// What librdkafka has said of the connection. A producer hears of it by itself, other clients where they are polled.
+    pub(super) fn heard(&self) -> Option<(Cause, String)> {
+        self.listener.last()
     }
     fn client(&self) -> Client {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -83,7 +91,7 @@ impl Publisher {
         if client.client().fatal_error().is_none() || old.client().native_ptr() != client.client().native_ptr() {
             return;
         }
-        match make(&self.config) {
+        match make(&self.config, Listener::default()) {
             Ok(new) => {
                 tracing::warn!("Kafka's producer came to an end; another takes its place");
                 *client = new;
@@ -154,8 +162,8 @@ impl Publisher {
     }
 }
 
-fn make(config: &ClientConfig) -> Result<Client> {
-    create(config.create_with_context(Listener::default()))
+fn make(config: &ClientConfig, listener: Listener) -> Result<Client> {
+    create(config.create_with_context(listener))
 }
 
 fn receipt(outcome: OwnedDeliveryResult, size: usize) -> Result<Receipt> {
@@ -247,7 +255,10 @@ impl Link {
             topic: topic.as_ref(),
             key: message.key.as_ref().map(|key| key.0.as_ref()),
             payload: Some(&message.payload),
-            headers: to_wire(message, None),
+            headers: match self.options.wire {
+                Wire::CloudEvents => to_wire(message, None),
+                Wire::Watermill => to_watermill(message)?,
+            },
         };
         self.publisher.enqueue(client, record, until).await
     }

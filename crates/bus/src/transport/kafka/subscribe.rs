@@ -200,7 +200,7 @@ fn consumer(link: &Arc<Link>, request: &Subscribe, partitions: Arc<Partitions>) 
     let millis = |time: Duration| time.as_millis().to_string();
     let session = link.options.session;
     let heartbeat = (session / 20).min(Duration::from_secs(3));
-    let mut config = link.config();
+    let mut config = link.config.clone();
     config
         .set("group.id", link.names.group_id(&request.group, &request.topic))
         .set("enable.auto.commit", "false")

@@ -5,6 +5,9 @@
 //! CloudEvents says so, or where NATS would lose a part of them. A header whose name NATS cannot carry, or would obey (all
 //! that begin with `Nats-`), is named by the digits of its bytes. JetStream stores at most 64 KiB of headers: where they are
 //! near that, all but these marks stand as JSON before the payload, and `sagamill-headers` says how long that is.
+//!
+//! In Watermill's form there are the same marks and its id, and all other headers have their own names and values, or are
+//! refused.
 
 use std::fmt::Write;
 
@@ -13,12 +16,13 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::{
-    Headers, Key, Message, MessageId, Topic,
+    Headers, Key, Message, MessageId, Result, Topic,
     dead_letter::Death,
     headers::name,
     transport::{
         digits,
         lanes::{tell, told},
+        watermill,
     },
 };
 
@@ -36,8 +40,6 @@ const CONTENT_TYPE: &str = "Content-Type";
 const WIRE_MAX: usize = 56 << 10;
 /// Most bytes of a story, which travels as a header in any case.
 const STORY_BYTES_MAX: usize = 24 << 10;
-/// The id that Go Watermill gives its messages.
-const WATERMILL_ID: &str = "_watermill_message_uuid";
 const CLOUD_EVENTS: &str = "ce-";
 /// The key of a message that another CloudEvents producer sent.
 const PARTITION_KEY: &str = "ce-partitionkey";
@@ -68,6 +70,32 @@ pub(super) fn to_wire(message: &Message, delivery_id: &str, story: &[Death]) -> 
     payload.extend_from_slice(&message.payload);
     (wire, payload.into())
 }
+/// The headers of a message in Watermill's form.
+pub(super) fn to_watermill(message: &Message, delivery_id: &str) -> Result<HeaderMap> {
+    let mut wire = marks(message, delivery_id, &[]);
+    put(&mut wire, watermill::ID, &watermill::text_of(message));
+    for (name, value) in watermill::metadata(&message.headers) {
+        let lower = name.to_ascii_lowercase();
+        if !is_plain(name) || lower.starts_with("nats-") {
+            let problem = "a name on NATS is of ASCII without blanks and colons, and does not begin with `Nats-`";
+            return Err(watermill::invalid(name, problem));
+        }
+        if OWN.contains(&name) {
+            return Err(watermill::invalid(
+                name,
+                "the name means something to this transport: rename the header",
+            ));
+        }
+        if value.trim() != value || value.contains(char::is_control) {
+            let problem = "NATS loses blanks at both ends of a value, and has no place for control characters";
+            return Err(watermill::invalid(name, problem));
+        }
+        put(&mut wire, name, value);
+    }
+    watermill::check_size(wire_size(&wire), WIRE_MAX)?;
+    Ok(wire)
+}
+
 /// What is told of a message beside its headers.
 fn marks(message: &Message, delivery_id: &str, story: &[Death]) -> HeaderMap {
     let mut wire = HeaderMap::new();
@@ -88,6 +116,7 @@ fn marks(message: &Message, delivery_id: &str, story: &[Death]) -> HeaderMap {
 /// What arrived, and how it was given up before. A message that nobody gave an id is named by where it lies.
 pub(super) fn from_wire(wire: &HeaderMap, payload: Bytes, place: impl FnOnce() -> String) -> (Message, Vec<Death>) {
     let own = wire.get(DELIVERY_ID).and_then(|id| own_id(id.as_str()));
+    let is_watermill = wire.get(watermill::ID).is_some();
     let mut message = Message {
         id: own
             .or_else(|| foreign_id(wire))
@@ -101,8 +130,13 @@ pub(super) fn from_wire(wire: &HeaderMap, payload: Bytes, place: impl FnOnce() -
         let (name, Some(value)) = (name.to_string(), values.first()) else {
             continue;
         };
-        // Of others only attributes are known to be encoded.
-        let value = if own.is_some() || name.starts_with(CLOUD_EVENTS) {
+        let is_encoded = if is_watermill {
+            own.is_some() && OWN.contains(&name.as_str())
+        } else {
+            // Of others only attributes are known to be.
+            own.is_some() || name.starts_with(CLOUD_EVENTS)
+        };
+        let value = if is_encoded {
             decode(value.as_str())
         } else {
             value.to_string()
@@ -112,6 +146,7 @@ pub(super) fn from_wire(wire: &HeaderMap, payload: Bytes, place: impl FnOnce() -
             STORY => story = told(&value),
             INLINE if own.is_some() => inline = value.parse().ok(),
             DELIVERY_ID => (),
+            name if is_watermill => message.headers.set(name.to_owned(), value),
             name => message.headers.set(own_name(name), value),
         }
     }
@@ -120,6 +155,9 @@ pub(super) fn from_wire(wire: &HeaderMap, payload: Bytes, place: impl FnOnce() -
     }
     if message.key.is_none() && own.is_none() {
         message.key = message.headers.get(PARTITION_KEY).map(|key| Key(key.to_owned().into()));
+    }
+    if is_watermill {
+        watermill::tidy(&mut message);
     }
     (message, story)
 }
@@ -147,8 +185,12 @@ fn own_id(delivery_id: &str) -> Option<MessageId> {
     rest.contains(':').then(|| parse(id)).flatten()
 }
 fn foreign_id(wire: &HeaderMap) -> Option<MessageId> {
-    let names = [name::ID, WATERMILL_ID, DELIVERY_ID];
-    names.iter().find_map(|name| parse(wire.get(*name)?.as_str()))
+    let watermill = wire.get(watermill::ID).and_then(|id| watermill::id_of(id.as_str()));
+    let named = || {
+        let names = [name::ID, DELIVERY_ID];
+        names.iter().find_map(|name| parse(wire.get(*name)?.as_str()))
+    };
+    watermill.or_else(named)
 }
 fn parse(id: &str) -> Option<MessageId> {
     Uuid::try_parse(id).ok().map(MessageId)
@@ -159,12 +201,14 @@ fn wire_name(name: &str) -> String {
         return CONTENT_TYPE.to_owned();
     }
     let lower = name.to_ascii_lowercase();
-    let plain = !name.is_empty() && name.bytes().all(|byte| matches!(byte, b'!'..=b'~') && byte != b':');
-    let taken = name == CONTENT_TYPE || OWN.contains(&name) || name.starts_with(digits::NAMED);
-    if plain && !taken && !lower.starts_with("nats-") {
+    let taken = [CONTENT_TYPE, watermill::ID].contains(&name) || OWN.contains(&name) || name.starts_with(digits::NAMED);
+    if is_plain(name) && !taken && !lower.starts_with("nats-") {
         return name.to_owned();
     }
     digits::write(name)
+}
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| matches!(byte, b'!'..=b'~') && byte != b':')
 }
 fn own_name(name: &str) -> String {
     if name == CONTENT_TYPE {
@@ -261,6 +305,7 @@ mod tests {
             "Content-Type",
             "größe",
             "sagamill-name-",
+            "_watermill_message_uuid",
         ];
         for name in names {
             message = message.header(name, "user's");
@@ -316,12 +361,57 @@ mod tests {
     }
 
     #[test]
+    fn watermills_form_is_plain_and_comes_back() {
+        let message = Message::new("x")
+            .key("größe / 7")
+            .header("Content-Type", "text/plain")
+            .header("ce-type", "größe, 100 %41")
+            .header("sagamill-name-61", "b");
+        let (wire, arrived) = watermill(&message).unwrap();
+        assert_eq!(arrived, message);
+        assert_eq!(wire.get("ce-type").unwrap().as_str(), "größe, 100 %41");
+        assert_eq!(
+            wire.get("_watermill_message_uuid").unwrap().as_str(),
+            message.id.to_string()
+        );
+    }
+
+    #[test]
+    fn what_watermills_form_would_lose_is_refused() {
+        let odd = [
+            ("", "x"),
+            ("a:b", "x"),
+            ("größe", "x"),
+            ("Nats-Rollup", "all"),
+            ("sagamill-key", "x"),
+            ("x", " a"),
+            ("x", "a\n"),
+            ("x", "a\tb"),
+        ];
+        for (name, value) in odd {
+            let error = watermill(&Message::new("x").header(name, value)).unwrap_err();
+            assert!(
+                matches!(&error, crate::Error::InvalidHeader { name: named, .. } if named == name),
+                "{name}: {error}"
+            );
+        }
+        let large = Message::new("x").header("x", "y".repeat(super::WIRE_MAX));
+        assert!(matches!(watermill(&large), Err(crate::Error::TooLarge { .. })));
+    }
+
+    fn watermill(message: &Message) -> crate::Result<(HeaderMap, Message)> {
+        let wire = super::to_watermill(message, &delivery_id(message, &Topic::from("orders")))?;
+        let (arrived, _) = from_wire(&wire, message.payload.clone(), || unreachable!("it has an id"));
+        Ok((wire, arrived))
+    }
+
+    #[test]
     fn a_foreign_message_is_readable() {
         let mut wire = HeaderMap::new();
         wire.insert("x-percent", "%41");
         wire.insert("ce-subject", "a%20b");
         wire.insert("ce-partitionkey", "42");
-        wire.insert("_watermill_message_uuid", "67e55044-10b1-426f-9247-bb680e5fe0c8");
+        wire.insert("ce-id", "67e55044-10b1-426f-9247-bb680e5fe0c8");
         let (message, _) = from_wire(&wire, "{}".into(), || unreachable!("it has an id"));
         assert_eq!(message.id.to_string(), "67e55044-10b1-426f-9247-bb680e5fe0c8");
         assert_eq!(message.headers.get("x-percent"), Some("%41"));

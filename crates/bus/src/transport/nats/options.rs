@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use async_nats::jetstream::stream::StorageType;
 
 use super::Nats;
-use crate::{Bus, Result};
+use crate::{Bus, Result, Wire};
 
 /// Where the server keeps messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +42,7 @@ pub struct Options {
     pub(super) keep: Option<Duration>,
     pub(super) replicas: usize,
     pub(super) storage: Storage,
+    pub(super) wire: Wire,
 }
 
 impl Options {
@@ -57,6 +58,7 @@ impl Options {
             keep: None,
             replicas: 1,
             storage: Storage::default(),
+            wire: Wire::default(),
         }
     }
     /// What the names of all streams and subjects begin with: one word of letters, digits, `_` and `-`; `sagamill` unless said
@@ -123,6 +125,11 @@ impl Options {
     #[must_use]
     pub fn storage(self, storage: Storage) -> Self {
         Self { storage, ..self }
+    }
+    /// The form in which messages are published: CloudEvents' binding, or that of services on Watermill for Go.
+    #[must_use]
+    pub fn wire(self, wire: Wire) -> Self {
+        Self { wire, ..self }
     }
     /// Connects, and makes the streams where they are not there.
     ///

@@ -1,14 +1,15 @@
 //! Publishing: each message confirmed by itself.
 
 use super::{
-    envelope::{delivery_id, to_wire, wire_size},
+    envelope::{delivery_id, to_watermill, to_wire, wire_size},
     link::Link,
 };
-use crate::{Error, Message, Receipt, Result, Topic, dead_letter::Death, headers::name, transport::chains};
+use crate::{Error, Message, Receipt, Result, Topic, Wire, dead_letter::Death, headers::name, transport::chains};
 use async_nats::{
     HeaderMap,
     jetstream::{context::PublishErrorKind, message::PublishMessage},
 };
+use bytes::Bytes;
 
 impl Link {
     /// Publishes, one result for each message.
@@ -26,11 +27,21 @@ impl Link {
             });
         }
         let id = delivery_id(&message, topic);
-        self.send(self.names.topic(topic), &message, &id, &[]).await
+        let subject = self.names.topic(topic);
+        match self.options.wire {
+            Wire::CloudEvents => self.send(subject, &message, &id, &[]).await,
+            Wire::Watermill => {
+                let headers = to_watermill(&message, &id)?;
+                self.send_wire(subject, headers, message.payload).await
+            }
+        }
     }
     /// Sends one message to a subject, and waits until the server has it.
     pub(super) async fn send(&self, subject: String, message: &Message, id: &str, story: &[Death]) -> Result<Receipt> {
         let (headers, payload) = to_wire(message, id, story);
+        self.send_wire(subject, headers, payload).await
+    }
+    async fn send_wire(&self, subject: String, headers: HeaderMap, payload: Bytes) -> Result<Receipt> {
         let size = wire_size(&headers) + payload.len();
         self.online().await?;
         let max = self.client.max_payload();
@@ -41,12 +52,7 @@ impl Link {
         self.confirmed(subject, headers, payload).await
     }
     /// Publishes something to a stream; returns when the server has it.
-    pub(super) async fn confirmed(
-        &self,
-        subject: String,
-        headers: HeaderMap,
-        payload: bytes::Bytes,
-    ) -> Result<Receipt> {
+    pub(super) async fn confirmed(&self, subject: String, headers: HeaderMap, payload: Bytes) -> Result<Receipt> {
         let publish = PublishMessage::build().headers(headers).payload(payload);
         let confirmed = self.answered(async {
             match self.context.send_publish(subject, publish).await {
