@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use sqlx::{PgConnection, PgPool};
 use tokio::{
     runtime::Handle,
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub(super) rung: ringer::Rung,
     /// The lookout looks at once.
     pub(super) sooner: Notify,
+    /// It has looked; and whether the database has answered.
+    pub(super) looks: watch::Sender<bool>,
 }
 
 impl Shared {
@@ -148,7 +150,7 @@ impl PostgresLog {
             let left = Duration::try_from(due.duration_since(clock.now())).unwrap_or_default();
             if left.is_zero() {
                 // The database may have set its clock since: it is asked, or it is away, and then nothing that is due can be done.
-                let stale = clock.age() > FRESH && lookout::look_once(&self.shared).await.is_ok();
+                let stale = clock.age() > FRESH && self.looked().await;
                 if !stale || clock.now() >= due {
                     return;
                 }
@@ -158,6 +160,16 @@ impl PostgresLog {
                 () = tokio::time::sleep(left.min(NAP)) => (),
                 _ = steps.changed() => (),
             }
+        }
+    }
+    /// Has the lookout look, and answers whether the database has answered. Cancel-safe: a question that is given up would take
+    /// its connection with it, and whoever waits for a time gives up often.
+    async fn looked(&self) -> bool {
+        let mut looks = self.shared.looks.subscribe();
+        self.shared.sooner.notify_one();
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            looked = looks.changed() => looked.is_ok() && *looks.borrow(),
         }
     }
 }

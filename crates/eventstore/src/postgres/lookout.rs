@@ -29,7 +29,9 @@ const STATE: &str = "SELECT clock_timestamp(), coalesce((SELECT pos FROM es.even
 pub(super) async fn look(shared: Arc<Shared>, stop: CancellationToken) {
     let mut is_away = false;
     loop {
-        match look_once(&shared).await {
+        let looked = look_once(&shared).await;
+        shared.looks.send_replace(looked.is_ok());
+        match looked {
             Ok(()) => {
                 // Whoever pauses because the database was away need not wait any longer; it may be another one now.
                 if std::mem::take(&mut is_away) {
@@ -53,7 +55,7 @@ pub(super) async fn look(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 /// The clock, the head, and what was staged by whoever.
-pub(super) async fn look_once(shared: &Shared) -> Result<()> {
+async fn look_once(shared: &Shared) -> Result<()> {
     let ((said, head, staged), asked, heard) = shared.readers.run(ask).await?;
     shared.clock.observe(said.0, asked, heard);
     if staged {

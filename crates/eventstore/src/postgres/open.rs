@@ -10,7 +10,7 @@ use sqlx::{
     PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use super::{
@@ -85,6 +85,7 @@ async fn open(connector: Connector, pool: Option<PgPool>) -> Result<PostgresLog>
         news: News::default(),
         rung: ringer::Rung::default(),
         sooner: Notify::new(),
+        looks: watch::Sender::new(true),
     };
     Ok(PostgresLog::new(shared, writer, pool))
 }
