@@ -53,7 +53,7 @@ impl Report {
                 count / time.as_secs_f64()
             }
         };
-        let millis = |time: Duration| time.as_secs_f64() * 1_000.0;
+        let millis = |time: Duration| time.as_micros() as f64 / 1_000.0;
         Self {
             transport,
             topic: options.topic.to_string(),
