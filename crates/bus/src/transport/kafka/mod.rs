@@ -29,7 +29,8 @@
 //! - A delayed retry without a key waits in this process; when the process ends it comes at once, as the next attempt. A
 //!   partition is not read further than [`Options::span`] behind its first unsettled message.
 //! - [`Bus::lag`](crate::Bus::lag) is as of the last commit. What is delivered and what waits the brokers do not know apart,
-//!   and they count offsets: what was compacted away, and marks of transactions of others, count as messages.
+//!   and they count offsets: what was compacted away, and marks of transactions of others, count as messages. What was
+//!   requeued for a group counts for each of its subscriptions, until that one has passed it.
 //! - A settlement returns before its commit. A dead letter is confirmed before its message is passed.
 //! - A requeue that is cut off between its two steps leaves the message in both places.
 //! - Headers may repeat, the last one holds; values that are no UTF-8 are read with replacement characters.
