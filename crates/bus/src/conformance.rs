@@ -56,6 +56,7 @@ mod content;
 mod delivery;
 mod fixture;
 mod handler;
+mod inspect;
 mod lifecycle;
 mod order;
 mod settlement;
@@ -82,6 +83,11 @@ pub use self::{
     handler::{
         a_panic_in_a_handler_is_a_failed_attempt, a_router_gives_up_after_its_attempts,
         a_stopped_router_settles_its_work, an_undecodable_message_does_not_stall,
+    },
+    inspect::{
+        a_groups_lag_is_what_it_has_not_settled, a_lag_counts_dead_letters_when_they_are_requeued,
+        a_lag_counts_retries_that_wait, a_lag_is_told_of_those_that_are_asked_for,
+        a_topic_is_told_with_what_lies_there, inspected,
     },
     lifecycle::{
         a_killed_consumers_messages_go_to_others, a_partly_acked_batch_survives_closing,
@@ -137,7 +143,11 @@ macro_rules! conformance {
             a_delayed_retry_is_not_early,
             a_dropped_delivery_comes_again_and_counts,
             a_group_order_that_is_not_declared_is_refused,
+            a_groups_lag_is_what_it_has_not_settled,
             a_killed_consumers_messages_go_to_others,
+            a_lag_counts_dead_letters_when_they_are_requeued,
+            a_lag_counts_retries_that_wait,
+            a_lag_is_told_of_those_that_are_asked_for,
             a_large_message_passes_and_a_larger_one_is_refused_alone,
             a_late_settlement_is_stale,
             a_mandatory_message_needs_a_group,
@@ -152,6 +162,7 @@ macro_rules! conformance {
             a_router_gives_up_after_its_attempts,
             a_settled_publish_waits_for_what_is_not_durable,
             a_stopped_router_settles_its_work,
+            a_topic_is_told_with_what_lies_there,
             all_members_together_get_every_message,
             an_acked_message_does_not_come_again,
             an_edited_dead_letter_comes_again_with_its_new_payload,

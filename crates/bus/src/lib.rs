@@ -61,6 +61,7 @@
 //! | messages that are published later | [`Bus::publish_after`], [`delays`] |
 //! | from topic to topic, one or several | [`Router::forward`] |
 //! | receivers in this process | [`Router::hand_to`] |
+//! | topics, and how far groups are behind | [`Bus::topics`], [`Bus::lag`], [`Group::lag`] |
 //! | a second chance for what was given up | [`Router::requeue`], [`DeadLetters::requeue`] |
 //! | tests of handlers | [`layer::Duplicate`], [`layer::FailRandomly`], [`memory::Faults`] |
 //!
@@ -93,6 +94,7 @@ mod groups;
 mod handler;
 pub mod headers;
 mod id;
+mod inspect;
 pub mod layer;
 mod message;
 pub mod metric_definitions;
@@ -118,6 +120,7 @@ pub use handler::{Attempt, Context, FromContext, FromRef, Json, Provides, State}
 pub use handler::{Extract, ExtractError, Handler, Input};
 pub use headers::Headers;
 pub use id::MessageId;
+pub use inspect::{Inspect, Lag, LagOf, TopicInfo};
 pub use message::{Event, Key, Message, limit};
 pub use requests::{AskError, Requests};
 pub use retry::Retry;

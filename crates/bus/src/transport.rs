@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_core::{Stream, future::BoxFuture};
 
-use crate::{DeadLetterStore, Delivery, Error, Message, Result, Topic};
+use crate::{DeadLetterStore, Delivery, Error, Inspect, Message, Result, Topic};
 
 #[cfg(feature = "amqp")]
 pub mod amqp;
@@ -215,6 +215,11 @@ pub trait Transport: Send + Sync + 'static {
     fn dead_letters(&self) -> Option<Arc<dyn DeadLetterStore>> {
         None
     }
+    /// What it knows of topics and groups; none: [`Bus::topics`](crate::Bus::topics) and [`Bus::lag`](crate::Bus::lag) are
+    /// refused.
+    fn inspection(&self) -> Option<Arc<dyn Inspect>> {
+        None
+    }
 }
 
 /// The same with boxed futures: private, so that nobody has two traits to learn.
@@ -226,6 +231,7 @@ pub(crate) trait DynTransport: Send + Sync {
     fn subscribe(&self, request: Subscribe) -> BoxFuture<'_, Result<Deliveries>>;
     fn close(&self) -> BoxFuture<'_, Result<()>>;
     fn dead_letters(&self) -> Option<Arc<dyn DeadLetterStore>>;
+    fn inspection(&self) -> Option<Arc<dyn Inspect>>;
 }
 
 impl<T: Transport> DynTransport for T {
@@ -249,6 +255,9 @@ impl<T: Transport> DynTransport for T {
     }
     fn dead_letters(&self) -> Option<Arc<dyn DeadLetterStore>> {
         Transport::dead_letters(self)
+    }
+    fn inspection(&self) -> Option<Arc<dyn Inspect>> {
+        Transport::inspection(self)
     }
 }
 

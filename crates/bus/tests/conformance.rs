@@ -52,6 +52,15 @@ mod with_a_short_queue {
     }
 }
 
+#[tokio::test]
+async fn the_readme_says_what_is_told() {
+    let row = sagamill_bus::conformance::inspected("`memory:`", &InMemory(Memory::new())).await;
+    assert!(
+        include_str!("../../../README.md").contains(&row),
+        "README.md lacks {row}"
+    );
+}
+
 #[test]
 fn the_readme_says_what_is_declared() {
     let row = sagamill_bus::conformance::declared("`memory:`", &Memory::new().connect());

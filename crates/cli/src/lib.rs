@@ -77,7 +77,7 @@ enum Command {
     Subscription(subscription::Command),
     /// Read the log again: all of it, or one stream.
     Replay(replay::Options),
-    /// Publish messages on a bus, and watch them.
+    /// Publish messages on a bus, watch and count them, and measure how fast it is.
     #[command(subcommand)]
     Bus(bus::Command),
     /// See what was given up on a bus, give it to its group again, or throw it away.

@@ -237,3 +237,98 @@ async fn messages_are_not_moved_to_where_they_come_from() {
         assert_eq!(run(&named).await, Some(2), "{from}, to the same bus by name");
     }
 }
+
+#[tokio::test]
+async fn topics_are_listed_with_what_lies_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = url(directory.path());
+    let list = |format: &'static str| ["bus", "topics", "--bus", &url, "-o", format].map(str::to_owned);
+    let listed = async |format| {
+        let arguments = list(format);
+        output(&arguments.each_ref().map(String::as_str)).await
+    };
+    assert_eq!(
+        json(&listed("json").await),
+        Value::Array(Vec::new()),
+        "nothing is there yet"
+    );
+    publish(&url, (0..3).map(|n| Message::new(n.to_string()))).await;
+    let topics = json(&listed("json").await);
+    assert_eq!(
+        (&topics[0]["topic"], &topics[0]["messages"]),
+        (&"order".into(), &3.into())
+    );
+    assert!(topics[0]["partitions"].is_null(), "a log has none: {topics}");
+    assert_eq!(lines(&listed("ids").await), ["order"]);
+    let table = lines(&listed("table").await);
+    let words: Vec<&str> = table[1].split_whitespace().collect();
+    assert_eq!(words[..3], ["order", "3", "-"], "what is not told is no number");
+}
+
+#[tokio::test]
+async fn a_lag_says_what_a_group_has_yet_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = url(directory.path());
+    let lag = ["bus", "lag", "--bus", &url];
+    publish(&url, (0..5).map(|n| Message::new(n.to_string()))).await;
+    let named = [&lag[..], &["order", "eyes"]].concat();
+    assert_eq!(run(&named).await, Some(4), "nobody is called so");
+    let watch = [
+        "bus", "sub", "--bus", &url, "order", "--group", "eyes", "--from", "earliest", "--count", "2",
+    ];
+    output(&watch).await;
+    for more in [&[][..], &["order"], &["order", "eyes"]] {
+        let lags = json(&output(&[&lag[..], more, &["-o", "json"]].concat()).await);
+        assert_eq!(lags.as_array().map(Vec::len), Some(1), "{lags}");
+        assert_eq!(
+            (&lags[0]["topic"], &lags[0]["group"]),
+            (&"order".into(), &"eyes".into())
+        );
+        assert_eq!((&lags[0]["unsettled"], &lags[0]["members"]), (&3.into(), &0.into()));
+        assert!(lags[0]["waiting"].is_null() && lags[0]["delivered"].is_null(), "{lags}");
+    }
+    let other = json(&output(&[&lag[..], &["payment.*", "-o", "json"]].concat()).await);
+    assert_eq!(other, Value::Array(Vec::new()));
+    let table = lines(&output(&named).await);
+    let words: Vec<&str> = table[1].split_whitespace().collect();
+    assert_eq!(words, ["order", "eyes", "3", "-", "-", "0"]);
+    output(&[&watch[..9], &["--count", "3"]].concat()).await;
+    let lags = json(&output(&[&named[..], &["-o", "json"]].concat()).await);
+    assert_eq!(lags[0]["unsettled"], 0);
+}
+
+#[tokio::test]
+async fn a_bench_counts_every_message() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = url(directory.path());
+    let bench = [
+        "bus",
+        "bench",
+        "--bus",
+        &url,
+        "--messages",
+        "500",
+        "--size",
+        "64",
+        "--publishers",
+        "3",
+        "--batch",
+        "7",
+    ];
+    // A second run has nothing to do with the first.
+    for _ in 0..2 {
+        let report = json(&output(&[&bench[..], &["-o", "json"]].concat()).await);
+        assert_eq!((&report["confirmed"], &report["consumed"]), (&500.into(), &500.into()));
+        assert_eq!(
+            (&report["lost"], &report["doubled"], &report["strangers"]),
+            (&0.into(), &0.into(), &0.into())
+        );
+        let rate = |name: &str| report[name].as_f64().unwrap();
+        assert!(rate("published_per_second") > 0.0 && rate("consumed_per_second") > 0.0);
+        assert!(rate("latency_p50_ms") <= rate("latency_p99_ms"));
+    }
+    let text = String::from_utf8(output(&bench).await).unwrap();
+    assert!(text.contains("lost 0, doubled 0") && text.contains("p99"), "{text}");
+    let small = ["bus", "bench", "--bus", &url, "--size", "8"];
+    assert_eq!(run(&small).await, Some(2), "no room for a number");
+}

@@ -1,8 +1,8 @@
 //! The seam to databases: what a log must be able to do, held as `dyn` inside [`EventStore`](crate::EventStore).
 //!
-//! Three traits, because three parts of the crate stand on them: [`Log`] (append, read), [`Desk`] (who reads what, how far:
-//! checkpoints, leases, timers, members) and [`Backlog`](crate::backlog::Backlog) (what a bus's groups have begun, and what
-//! they gave up). Memory, SQLite and PostgreSQL each implement them in a folder of their own.
+//! Four traits, because four parts of the crate stand on them: [`Log`] (append, read), [`Desk`] (who reads what, how far:
+//! checkpoints, leases, timers, members), [`Backlog`](crate::backlog::Backlog) (what a bus's groups have begun, and what
+//! they gave up) and [`Census`](crate::census::Census) (what a bus tells of itself). Memory, SQLite and PostgreSQL each implement them in a folder of their own.
 
 use std::{any::Any, time::Duration};
 
@@ -14,12 +14,12 @@ use uuid::Uuid;
 
 use crate::{
     Anchor, Append, Error, Health, Lease, Position, Receipt, Recorded, Result, StreamId, backlog::Backlog,
-    bell::Listener, entry::Entry,
+    bell::Listener, census::Census, entry::Entry,
 };
 
 /// All that a store needs of a database.
-pub(crate) trait Backend: Log + Desk + Backlog {}
-impl<T: Log + Desk + Backlog> Backend for T {}
+pub(crate) trait Backend: Log + Desk + Backlog + Census {}
+impl<T: Log + Desk + Backlog + Census> Backend for T {}
 
 /// Appends and reads.
 pub(crate) trait Log: Send + Sync + 'static {

@@ -6,6 +6,7 @@ mod appender;
 mod backend;
 mod backlog;
 mod bell;
+mod census;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod database;

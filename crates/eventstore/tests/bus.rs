@@ -40,3 +40,13 @@ async fn the_readme_says_what_is_declared() {
         "README.md lacks {row}"
     );
 }
+
+#[tokio::test]
+async fn the_readme_says_what_is_told() {
+    let harness = Harness::over(in_memory());
+    let row = sagamill_bus::conformance::inspected("`sqlite:`, `postgres:`", &harness).await;
+    assert!(
+        include_str!("../../../README.md").contains(&row),
+        "README.md lacks {row}"
+    );
+}

@@ -18,6 +18,7 @@ mod confirm;
 mod dead;
 mod fault;
 mod group;
+mod inspect;
 mod member;
 mod queue;
 mod roster;
@@ -38,11 +39,12 @@ use self::{
     dead::DeadLetterOffice,
     fault::PublishFault,
     group::Group,
+    inspect::Inspector,
     member::Member,
 };
 use crate::{
-    Bus, Capabilities, DeadLetterStore, Deliveries, Error, Key, Message, OrderScope, Receipt, Result, Subscribe, Topic,
-    Transport,
+    Bus, Capabilities, DeadLetterStore, Deliveries, Error, Inspect, Key, Message, OrderScope, Receipt, Result,
+    Subscribe, Topic, Transport,
 };
 
 pub use self::fault::Faults;
@@ -290,6 +292,9 @@ impl Transport for Connection {
     }
     fn dead_letters(&self) -> Option<Arc<dyn DeadLetterStore>> {
         Some(Arc::new(DeadLetterOffice(Arc::clone(&self.broker))))
+    }
+    fn inspection(&self) -> Option<Arc<dyn Inspect>> {
+        Some(Arc::new(Inspector(Arc::clone(&self.broker))))
     }
 }
 

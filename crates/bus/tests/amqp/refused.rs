@@ -4,7 +4,7 @@ use lapin::{
     options::{QueueDeclareOptions, QueueDeleteOptions},
     types::FieldTable,
 };
-use sagamill_bus::{Bus, Error, Subscribe};
+use sagamill_bus::{Bus, Error, LagOf, Subscribe};
 
 use crate::fixture::{client, connect, queue, shared, topic};
 
@@ -80,4 +80,22 @@ async fn a_queue_that_is_there_with_other_settings_is_named() {
         .unwrap_err();
     assert!(matches!(error, Error::Unusable(_)), "{error:?}");
     assert!(words(&error).contains(&name), "{}", words(&error));
+}
+
+#[tokio::test]
+async fn lists_that_amqp_has_none_of_are_refused_with_what_to_do() {
+    let Some(url) = shared().await else { return };
+    let (bus, topic) = (connect(&url).await, topic("inspected"));
+    let topics = bus.topics().await.unwrap_err();
+    assert!(matches!(topics, Error::Unsupported { .. }), "{topics:?}");
+    assert!(words(&topics).contains("rabbitmqctl"), "{topics}");
+    for of in [
+        LagOf::all(),
+        LagOf::all().topic(topic.clone()),
+        LagOf::all().group("group"),
+    ] {
+        let lag = bus.lag(of).await.unwrap_err();
+        assert!(matches!(lag, Error::Unsupported { .. }), "{lag:?}");
+    }
+    assert_eq!(bus.group("group").lag(topic).await.unwrap(), None, "it is not there");
 }

@@ -63,3 +63,16 @@ async fn the_readme_says_what_is_declared() {
         "README.md lacks {row}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_readme_says_what_is_told() {
+    let server = Shared(shared().await);
+    if server.is_left_out() {
+        return;
+    }
+    let row = sagamill_bus::conformance::inspected(suite::SCHEME, &server).await;
+    assert!(
+        include_str!("../../../../README.md").contains(&row),
+        "README.md lacks {row}"
+    );
+}

@@ -1,8 +1,11 @@
-//! `sagamill bus` and `sagamill dlq`: messages of a bus, published, watched, and what was given up of them.
+//! `sagamill bus` and `sagamill dlq`: messages of a bus, published, watched, counted, and what was given up of them.
 
+mod bench;
 pub(crate) mod dead;
 mod extent;
+mod lag;
 mod line;
+mod listing;
 mod publish;
 mod transfer;
 mod watch;
@@ -22,6 +25,12 @@ pub(crate) enum Command {
     Sub(watch::Options),
     /// Move the messages of a topic to another topic, on the same bus or on another one.
     Move(transfer::Options),
+    /// List the topics that are there, with what the broker knows of each.
+    Topics(listing::Options),
+    /// Say what each group has yet to do: what waits, what is delivered and not settled, and who is there to do it.
+    Lag(lag::Options),
+    /// Publish messages as fast as it goes and take them again: say how fast that was, and whether one was lost.
+    Bench(bench::Options),
 }
 
 /// Which bus.
@@ -55,6 +64,9 @@ pub(crate) async fn run(command: Command) -> Result<Code, Failure> {
         Command::Pub(options) => publish::run(options).await,
         Command::Sub(options) => watch::run(options).await,
         Command::Move(options) => transfer::run(options).await,
+        Command::Topics(options) => listing::run(options).await,
+        Command::Lag(options) => lag::run(options).await,
+        Command::Bench(options) => bench::run(options).await,
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     backend::{Backend, Checkpoint, Claim, Claimed, Desk, Join, Log, Member, Page, Query, Timer, Turn},
     backlog::{Backlog, Begun, Grave, Graves, Note},
     bell::Listener,
+    census::{Census, Heap, Noted, Slip},
     entry::Entry,
 };
 
@@ -174,6 +175,18 @@ impl Desk for Stall {
     }
     fn timers<'a>(&'a self, name: &'a str, shard: u16, before: Timestamp) -> BoxFuture<'a, Result<Vec<Timer>>> {
         self.pass(move |inner| inner.timers(name, shard, before))
+    }
+}
+
+impl Census for Stall {
+    fn topics(&self) -> BoxFuture<'_, Result<Vec<Heap>>> {
+        self.pass(|inner| inner.topics())
+    }
+    fn slips<'a>(&'a self, after: Position, until: Position, mark: &'a str) -> BoxFuture<'a, Result<Vec<Slip>>> {
+        self.pass(move |inner| inner.slips(after, until, mark))
+    }
+    fn noted<'a>(&'a self, name: &'a str, after: Position) -> BoxFuture<'a, Result<Noted>> {
+        self.pass(move |inner| inner.noted(name, after))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     Anchor, Lease, Position, Result,
     backend::Log,
     backlog::{Backlog, Begun, Burial, Grave, Graves, Note, Open},
+    census::Noted,
 };
 
 /// Lies under the ledger's own lock, beside the leases that it is written under.
@@ -41,6 +42,16 @@ impl Drawer {
         Begun {
             open: open.into_iter().flat_map(BTreeMap::values).cloned().collect(),
             buried,
+        }
+    }
+    pub(super) fn noted(&self, name: &str, after: Position) -> Noted {
+        let open = self.open.iter().filter(|((of, _), _)| of == name);
+        let begun = open.flat_map(|((_, shard), open)| open.keys().map(|position| (*shard, *position)));
+        let dead = self.dead.values().filter(|dead| dead.name == name);
+        let buried = dead.map(|dead| (dead.shard, dead.burial.at.position));
+        Noted {
+            begun: begun.collect(),
+            buried: buried.filter(|(_, position)| *position > after).collect(),
         }
     }
     fn write(&mut self, lease: &Lease, note: Note, now: Timestamp) {

@@ -1,6 +1,7 @@
 //! A log in this process's memory: for tests, and the model that the databases are held against.
 
 mod backlog;
+mod census;
 mod clock;
 mod desk;
 mod id;

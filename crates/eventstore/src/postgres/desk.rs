@@ -333,7 +333,7 @@ pub(super) fn anchor(position: i64, event: Option<Uuid>) -> Anchor {
 }
 
 /// A shard's number, which was written from one.
-fn number(shard: i32) -> u16 {
+pub(super) fn number(shard: i32) -> u16 {
     u16::try_from(shard).unwrap_or(u16::MAX)
 }
 

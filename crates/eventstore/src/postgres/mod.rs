@@ -21,6 +21,7 @@
 mod answer;
 mod backlog;
 mod call;
+mod census;
 mod clock;
 mod connector;
 mod desk;

@@ -53,7 +53,7 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-fn headers(json: Option<&[u8]>) -> sqlx::Result<Headers> {
+pub(super) fn headers(json: Option<&[u8]>) -> sqlx::Result<Headers> {
     let read = |json| serde_json::from_slice(json).map_err(|error| sqlx::Error::Decode(error.into()));
     json.map_or_else(|| Ok(Headers::new()), read)
 }

@@ -5,6 +5,7 @@
 //! own sqlx connection. Both link the same SQLite.
 
 mod backlog;
+mod census;
 mod crew;
 mod desk;
 mod failure;

@@ -75,7 +75,8 @@ pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> 
     Timestamp::from_microsecond(row.get(column)?).map_err(|_| unfit(column, Type::Integer))
 }
 
-fn headers(row: &Row<'_>, column: usize) -> rusqlite::Result<Headers> {
+/// Headers; none where the column is null.
+pub(super) fn headers(row: &Row<'_>, column: usize) -> rusqlite::Result<Headers> {
     match row.get_ref(column)? {
         ValueRef::Null => Ok(Headers::new()),
         ValueRef::Blob(json) => serde_json::from_slice(json)

@@ -29,6 +29,7 @@ use crate::{
 pub(crate) use divergence::{Verdict, holds, settle};
 pub use feed::Feed;
 pub use progress::Progress;
+pub(crate) use reader::place;
 
 /// A named subscription to a log, being set up. Its name is that of its checkpoints: keep it for ever.
 ///

@@ -123,7 +123,7 @@ impl Reader {
 }
 
 /// The shard of a key. It must never change: checkpoints are kept by it.
-pub(super) fn place(key: &str, shards: u16) -> u16 {
+pub(crate) fn place(key: &str, shards: u16) -> u16 {
     (xxh3_64(key.as_bytes()) % u64::from(shards)) as u16
 }
 

@@ -50,9 +50,14 @@ impl Audience {
     }
 }
 
-fn topic_of(subscription: &str) -> Option<Topic> {
-    let (topic, _) = subscription.strip_prefix(PREFIX)?.split_once('/')?;
-    Some(Topic::from(topic.to_owned()))
+fn topic_of(name: &str) -> Option<Topic> {
+    subscriber(name).map(|(topic, _)| topic)
+}
+
+/// The topic and the group of a subscription; none where it is no bus's.
+pub(super) fn subscriber(name: &str) -> Option<(Topic, String)> {
+    let (topic, group) = name.strip_prefix(PREFIX)?.split_once('/')?;
+    Some((Topic::from(topic.to_owned()), group.to_owned()))
 }
 
 #[cfg(test)]
@@ -64,6 +69,7 @@ mod tests {
         for group in ["inventory", "a/b", ""] {
             let name = subscription(&Topic::from("payment.*"), group);
             assert_eq!(topic_of(&name), Some(Topic::from("payment.*")));
+            assert_eq!(subscriber(&name).map(|(_, group)| group).as_deref(), Some(group));
         }
         assert_eq!(topic_of("relay"), None);
     }

@@ -14,7 +14,7 @@ use crate::{
 /// were not published here: they were appended with a topic, and are messages as the relay would send them.
 const ID: &str = "sagamill-bus-message";
 /// The only group that it is for: it was a dead letter of this one.
-const GROUP: &str = "sagamill-bus-group";
+pub(super) const GROUP: &str = "sagamill-bus-group";
 /// The deaths that it died before, as JSON.
 const STORY: &str = "sagamill-bus-story";
 
@@ -105,6 +105,11 @@ pub(super) fn letter(event: Recorded, origin: &Origin) -> Option<Letter> {
         group,
         story: story.collect(),
     })
+}
+
+/// The only group that a message is for; none: it is for all of them.
+pub(super) fn addressee(headers: &Headers) -> Option<&str> {
+    headers.get(ID).and(headers.get(GROUP))
 }
 
 fn delivery(message: &Message, what: &str) -> Uuid {

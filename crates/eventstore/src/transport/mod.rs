@@ -23,6 +23,9 @@
 //! * A shard is given to another process when nothing of it is out: so no message is in two hands, however slow its handler.
 //!   A process must close its bus: of one that ends otherwise, the messages are in doubt.
 //!
+//! What a group has not settled is counted from the saved checkpoints: what was acknowledged behind a message that is not, or
+//! since the last save, may still be among it. What is delivered and what waits, only the processes of the group know.
+//!
 //! The log is not trimmed: it keeps every message, for groups that are yet to come and for dead letters.
 //!
 //! # Kill points
@@ -35,6 +38,7 @@ mod dead;
 mod entry;
 mod envelope;
 mod group;
+mod inspect;
 mod member;
 mod notes;
 mod publish;
@@ -48,8 +52,8 @@ use std::{
 };
 
 use sagamill_bus::{
-    Bus, Capabilities, DeadLetterStore, Deliveries, Error, Message, OrderScope, Receipt, Result, Start, Subscribe,
-    Topic, Transport, Transports,
+    Bus, Capabilities, DeadLetterStore, Deliveries, Error, Inspect, Message, OrderScope, Receipt, Result, Start,
+    Subscribe, Topic, Transport, Transports,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -60,6 +64,7 @@ use self::{
     audience::{Audience, subscription},
     dead::DeadLetterOffice,
     group::Group,
+    inspect::Inspector,
     member::Member,
     publish::Publisher,
     pump::Pump,
@@ -257,6 +262,9 @@ impl Transport for LogTransport {
             transport: self.name,
             origin: self.origin(),
         }))
+    }
+    fn inspection(&self) -> Option<Arc<dyn Inspect>> {
+        Some(Arc::new(Inspector(self.store.clone())))
     }
 }
 

@@ -116,7 +116,7 @@ impl Link {
     /// which a refusal closes.
     pub(super) async fn make_lasting(&self, name: &str, arguments: FieldTable) -> Result<()> {
         let what = format!("the queue `{name}`");
-        let is_there = self.is_there(name).await?;
+        let is_there = self.look_at(name).await?.is_some();
         let channel = self.answer("a channel", self.line.live().await?.channel()).await?;
         let declared = channel.queue_declare(name.into(), durable(), arguments);
         self.answer(&what, declared).await?;
@@ -126,7 +126,9 @@ impl Link {
         }
         Ok(())
     }
-    async fn is_there(&self, name: &str) -> Result<bool> {
+    /// How many messages are ready in a queue, and how many consume it; none where it is not there. By a channel of its own,
+    /// which the broker closes then.
+    pub(super) async fn look_at(&self, name: &str) -> Result<Option<(u32, u32)>> {
         let channel = self.answer("a channel", self.line.live().await?.channel()).await?;
         let options = QueueDeclareOptions {
             passive: true,
@@ -134,11 +136,11 @@ impl Link {
         };
         let asked = channel.queue_declare(name.into(), options, FieldTable::default());
         match timeout(self.options.confirm_within, asked).await {
-            Ok(Ok(_)) => {
+            Ok(Ok(queue)) => {
                 self.answer("a channel", channel.close(200, "asked".into())).await?;
-                Ok(true)
+                Ok(Some((queue.message_count(), queue.consumer_count())))
             }
-            Ok(Err(error)) if is_not_found(&error) => Ok(false),
+            Ok(Err(error)) if is_not_found(&error) => Ok(None),
             Ok(Err(error)) => Err(error.about(&format!("the queue `{name}`"))),
             Err(_) => Err(Error::Disconnected(
                 format!("the queue `{name}`: no answer in time").into(),

@@ -38,11 +38,15 @@
 //!   channel, and the message comes again.
 //! - A mandatory message that nobody gets comes back, and the client library logs it with its payload, as a warning of the
 //!   target `lapin::returned_messages`: turn that off where payloads must not be in logs.
+//! - The broker tells the names of its queues to operators alone: [`Bus::topics`](crate::Bus::topics) is refused, and
+//!   [`Bus::lag`](crate::Bus::lag) needs a topic and a group. It tells what is ready to be delivered, and neither what
+//!   consumers have nor what waits for its time.
 //! - Dead letters are looked through by one reader at a time, and from the beginning: for people, not for programs.
 
 mod dead;
 mod desk;
 mod envelope;
+mod inspect;
 mod line;
 mod link;
 mod naming;
@@ -57,9 +61,10 @@ mod subscribe;
 use std::{sync::Arc, time::Duration};
 
 pub use self::options::Options;
-use self::{dead::DeadLetterOffice, link::Link};
+use self::{dead::DeadLetterOffice, inspect::Inspector, link::Link};
 use crate::{
-    Capabilities, DeadLetterStore, Deliveries, Error, Message, OrderScope, Receipt, Result, Subscribe, Topic, Transport,
+    Capabilities, DeadLetterStore, Deliveries, Error, Inspect, Message, OrderScope, Receipt, Result, Subscribe, Topic,
+    Transport,
 };
 
 const NAME: &str = "amqp";
@@ -125,5 +130,8 @@ impl Transport for Amqp {
     }
     fn dead_letters(&self) -> Option<Arc<dyn DeadLetterStore>> {
         Some(Arc::new(DeadLetterOffice(Arc::clone(&self.0))))
+    }
+    fn inspection(&self) -> Option<Arc<dyn Inspect>> {
+        Some(Arc::new(Inspector(Arc::clone(&self.0))))
     }
 }

@@ -30,6 +30,9 @@
 //!   the last one that was handed out. What is behind them waits until each of them was tried.
 //! - A delayed retry without a key waits in this process; when the process ends it comes at once, as the next attempt. A
 //!   partition is not read further than [`Options::span`] behind its first unsettled message.
+//! - [`Bus::lag`](crate::Bus::lag) is as of the last commit. What is delivered and what waits the brokers do not know apart,
+//!   and they count offsets: what was compacted away, and marks of transactions of others, count as messages. What was
+//!   requeued for a group counts for each of its subscriptions, until that one has passed it.
 //! - A settlement returns before its commit. A dead letter is confirmed before its message is passed.
 //! - A requeue that is cut off between its two steps leaves the message in both places.
 //! - Headers may repeat, the last one holds; values that are no UTF-8 are read with replacement characters.
@@ -38,6 +41,7 @@ mod audience;
 mod commit;
 mod dead;
 mod envelope;
+mod inspect;
 mod ledger;
 mod link;
 mod listener;
@@ -54,9 +58,10 @@ mod turns;
 use std::{sync::Arc, time::Duration};
 
 pub use self::options::{Mechanism, Options};
-use self::{dead::DeadLetterOffice, link::Link};
+use self::{dead::DeadLetterOffice, inspect::Inspector, link::Link};
 use crate::{
-    Capabilities, DeadLetterStore, Deliveries, Error, Message, OrderScope, Receipt, Result, Subscribe, Topic, Transport,
+    Capabilities, DeadLetterStore, Deliveries, Error, Inspect, Message, OrderScope, Receipt, Result, Subscribe, Topic,
+    Transport,
 };
 
 const NAME: &str = "kafka";
@@ -123,5 +128,8 @@ impl Transport for Kafka {
     }
     fn dead_letters(&self) -> Option<Arc<dyn DeadLetterStore>> {
         Some(Arc::new(DeadLetterOffice(Arc::clone(&self.0))))
+    }
+    fn inspection(&self) -> Option<Arc<dyn Inspect>> {
+        Some(Arc::new(Inspector(Arc::clone(&self.0))))
     }
 }

@@ -53,9 +53,13 @@ impl Names {
     }
     /// What a consumer group is subscribed to; none where it is somebody else's.
     pub(super) fn subscribed(&self, group_id: &str) -> Option<Topic> {
+        self.subscriber(group_id).map(|(topic, _)| topic)
+    }
+    /// The topic and the group of a consumer group; none where it is somebody else's.
+    pub(super) fn subscriber(&self, group_id: &str) -> Option<(Topic, String)> {
         let rest = group_id.strip_prefix(&self.0)?.strip_prefix(':')?;
-        let (topic, _) = rest.split_once(':')?;
-        Some(Topic::from(topic.to_owned()))
+        let (topic, group) = rest.split_once(':')?;
+        Some((Topic::from(topic.to_owned()), group.to_owned()))
     }
     /// What a consumer subscribes to for a topic or pattern.
     pub(super) fn subscription(topic: &Topic) -> String {
@@ -89,6 +93,7 @@ mod tests {
         let names = Names::new("sagamill").unwrap();
         let topic = Topic::from("payment.*");
         let id = names.group_id("a:b", &topic);
+        assert_eq!(names.subscriber(&id), Some((topic.clone(), "a:b".to_owned())));
         assert_eq!(names.subscribed(&id), Some(topic));
         assert_ne!(
             names.group_id("b", &Topic::from("a")),

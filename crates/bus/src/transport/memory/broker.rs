@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Limits, confirm::Confirm, fault::Switch, group::Group, lock};
-use crate::{Message, Result, Start, Subscribe, Topic, headers::name, metric_definitions};
+use crate::{Message, Result, Start, Subscribe, Topic, TopicInfo, headers::name, metric_definitions};
 
 /// All that connections share.
 #[derive(Debug, Default)]
@@ -86,6 +86,11 @@ impl Broker {
         }
         group
     }
+    /// All topics, by name.
+    pub(super) fn topics(&self) -> Vec<TopicInfo> {
+        let directory = self.directory.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        directory.topics.values().map(|log| log.info()).collect()
+    }
     pub(super) fn groups(&self) -> Vec<Arc<Group>> {
         let directory = self.directory.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         directory.groups.values().cloned().collect()
@@ -154,6 +159,16 @@ impl TopicLog {
             }
         }
         state.groups.push(Arc::clone(group));
+    }
+    fn info(&self) -> TopicInfo {
+        let state = lock(&self.state);
+        let (last, messages) = (state.published, state.retained.len() as u64);
+        TopicInfo {
+            messages: Some(messages),
+            first: (messages > 0).then(|| last - messages + 1),
+            last: (messages > 0).then_some(last),
+            ..TopicInfo::new(self.topic.clone())
+        }
     }
     fn retain(&self, state: &mut TopicState, message: &Arc<Message>) {
         state.retained_bytes += message.payload.len();

@@ -235,6 +235,10 @@ impl Group {
         let in_flight = lock(&self.state).roster.in_flight();
         (self.load.load(Ordering::Acquire), in_flight)
     }
+    /// Connections that have members.
+    pub(super) fn connections(&self) -> usize {
+        lock(&self.state).roster.connections()
+    }
 
     /// Makes the head of a lane deliverable, now or, by a fault, later.
     fn offer(&self, state: &mut State, entry: Entry, wake: &mut Wake) {

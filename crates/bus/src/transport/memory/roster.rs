@@ -1,6 +1,9 @@
 //! The members of a group, and what each of them has in flight.
 
-use std::task::{Context, Waker};
+use std::{
+    collections::BTreeSet,
+    task::{Context, Waker},
+};
 
 use super::queue::Entry;
 use crate::Wake;
@@ -45,6 +48,11 @@ pub(super) enum Readiness {
 impl Roster {
     pub(super) fn has_members(&self) -> bool {
         self.members.iter().any(Option::is_some)
+    }
+    /// How many connections have members that have not ended.
+    pub(super) fn connections(&self) -> usize {
+        let members = self.members.iter().flatten().filter(|member| !member.ended);
+        members.map(|member| member.connection).collect::<BTreeSet<u64>>().len()
     }
     pub(super) fn join(&mut self, connection: u64, max_in_flight: usize) -> usize {
         let member = Member {

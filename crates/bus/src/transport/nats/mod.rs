@@ -24,6 +24,8 @@
 //! - Attempts are kept for 30 days after the last one.
 //! - While a message is held, its signs of life are sent three times in each [`Options::ack_wait`], so that a handler may take
 //!   as long as it needs. A process that dies has its messages given to others after that time.
+//! - A topic is in the list of [`Bus::topics`](crate::Bus::topics) while a message of it is there. [`Bus::lag`](crate::Bus::lag)
+//!   counts a retry that is to come as delivered; who takes messages the server does not tell.
 //! - What is settled is confirmed by the server. Where it cannot be reached a settlement is tried until the server has given the
 //!   message to somebody else.
 
@@ -31,6 +33,7 @@ mod audience;
 mod consumer;
 mod dead;
 mod envelope;
+mod inspect;
 mod link;
 mod naming;
 mod note;
@@ -42,9 +45,10 @@ mod subscribe;
 use std::{sync::Arc, time::Duration};
 
 pub use self::options::{Options, Storage};
-use self::{dead::DeadLetterOffice, link::Link};
+use self::{dead::DeadLetterOffice, inspect::Inspector, link::Link};
 use crate::{
-    Capabilities, DeadLetterStore, Deliveries, Error, Message, OrderScope, Receipt, Result, Subscribe, Topic, Transport,
+    Capabilities, DeadLetterStore, Deliveries, Error, Inspect, Message, OrderScope, Receipt, Result, Subscribe, Topic,
+    Transport,
 };
 
 const NAME: &str = "nats";
@@ -111,5 +115,8 @@ impl Transport for Nats {
     }
     fn dead_letters(&self) -> Option<Arc<dyn DeadLetterStore>> {
         Some(Arc::new(DeadLetterOffice(Arc::clone(&self.0))))
+    }
+    fn inspection(&self) -> Option<Arc<dyn Inspect>> {
+        Some(Arc::new(Inspector(Arc::clone(&self.0))))
     }
 }

@@ -33,7 +33,11 @@ impl Names {
         format!("{}-note", self.0)
     }
     pub(super) fn stream_subjects(&self) -> Vec<String> {
-        vec![format!("{}.topic.>", self.0), format!("{}.again.>", self.0)]
+        vec![self.topic_subjects(), format!("{}.again.>", self.0)]
+    }
+    /// All that is published, without what was requeued.
+    pub(super) fn topic_subjects(&self) -> String {
+        format!("{}.topic.>", self.0)
     }
     pub(super) fn dead_subjects(&self) -> String {
         format!("{}.dead.>", self.0)

@@ -19,7 +19,8 @@ use std::{
 };
 
 use sagamill_bus::{
-    Bus, Capabilities, DeadLetterStore, Deliveries, Message, Receipt, Result, Subscribe, Topic, Transport, conformance,
+    Bus, Capabilities, DeadLetterStore, Deliveries, Inspect, Message, Receipt, Result, Subscribe, Topic, Transport,
+    conformance,
 };
 
 use super::Subject;
@@ -132,5 +133,8 @@ impl Transport for Handle {
     }
     fn dead_letters(&self) -> Option<Arc<dyn DeadLetterStore>> {
         self.0.open().transport.dead_letters()
+    }
+    fn inspection(&self) -> Option<Arc<dyn Inspect>> {
+        self.0.open().transport.inspection()
     }
 }
