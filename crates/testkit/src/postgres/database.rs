@@ -3,13 +3,16 @@
 use std::{
     sync::{Mutex, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 
 use super::sql;
-use crate::{Error, Result, random, url};
+use crate::{Error, Result, process, random, url};
 
 /// The server cuts names after 63 bytes; ours end with 9 of their own.
 const NAME_MAX: usize = 48;
+/// How long connections may take to go that were ended.
+const GONE_MAX: Duration = Duration::from_secs(30);
 
 /// A database of one test's own. It is dropped with this value, its connections cut; of a server of the test's own it goes
 /// with that.
@@ -76,19 +79,34 @@ impl Database {
             name,
         })
     }
-    /// Ends all connections to this database from the server's side, as an operator or a failover would, and waits until
-    /// they are gone. Gives how many there were.
+    /// Ends all connections to this database from the server's side, at once, as an operator or a failover would, and waits
+    /// until they are gone. Gives how many there were.
     ///
     /// # Errors
     ///
-    /// [`Error::Sql`] where the server cannot be asked.
+    /// [`Error::Sql`] where the server cannot be asked, [`Error::Late`] where they do not go.
     pub async fn terminate_backends(&self) -> Result<u64> {
-        // First who, then the end: in one condition, the server may end others before it looks whose they are. The number
-        // is that of milliseconds to wait for each.
+        const NOW: &str = "SELECT clock_timestamp()::text";
+        // First who, then the end: in one condition, the server may end others before it looks whose they are. Not by the
+        // function's own patience: it looks ten times a second, at one after the other.
         const TERMINATE: &str = "WITH of_database AS MATERIALIZED \
              (SELECT pid FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()) \
-             SELECT count(*) FROM of_database WHERE pg_terminate_backend(pid, 30000)";
-        let count: i64 = sql::value(&self.server_url, "terminate backends", TERMINATE, &[&self.name]).await?;
+             SELECT count(*) FROM of_database WHERE pg_terminate_backend(pid)";
+        const LEFT: &str = "SELECT count(*) FROM pg_stat_activity \
+             WHERE datname = $1 AND pid <> pg_backend_pid() AND backend_start < $2::timestamptz";
+        let verb = "terminate backends";
+        let before: String = sql::value(&self.server_url, verb, NOW, &[]).await?;
+        let count: i64 = sql::value(&self.server_url, verb, TERMINATE, &[&self.name]).await?;
+        let end = Instant::now() + GONE_MAX;
+        while sql::value::<i64>(&self.server_url, verb, LEFT, &[&self.name, &before]).await? > 0 {
+            if Instant::now() > end {
+                return Err(Error::Late {
+                    what: verb.to_owned(),
+                    within: GONE_MAX,
+                });
+            }
+            tokio::time::sleep(process::PAUSE).await;
+        }
         Ok(count.unsigned_abs())
     }
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
