@@ -196,12 +196,35 @@ fn one_sqlite_is_linked() {
 
 #[test]
 fn no_foreign_tls_is_built() {
-    for name in ["aws-lc-sys", "openssl-sys", "native-tls", "openssl"] {
+    for name in ["aws-lc-sys", "native-tls", "openssl"] {
         assert!(
             versions(name).is_empty(),
             "`{name}` is in the tree: it needs a C or C++ tool-chain; turn off the feature that brings it \
              (`cargo tree --workspace --all-features --invert {name}`)"
         );
+    }
+}
+
+/// Kafka's own client knows no other, behind a feature that nobody has unasked.
+#[test]
+fn openssl_comes_with_kafkas_client_alone() {
+    let metadata = metadata();
+    let resolve = metadata
+        .resolve
+        .as_ref()
+        .expect("cargo metadata resolves the dependencies");
+    let of = |id: &cargo_metadata::PackageId| metadata[id].name.to_string();
+    let dependants: BTreeSet<String> = resolve
+        .nodes
+        .iter()
+        .filter(|node| node.dependencies.iter().any(|id| of(id) == "openssl-sys"))
+        .map(|node| of(&node.id))
+        .collect();
+    assert_eq!(dependants, BTreeSet::from(["rdkafka-sys".to_owned()]));
+    for package in metadata.workspace_packages() {
+        let unasked = package.features.get("default").into_iter().flatten();
+        let brings_it = unasked.filter(|feature| feature.contains("kafka")).count();
+        assert_eq!(brings_it, 0, "{}: no default feature is Kafka's", package.name);
     }
 }
 

@@ -72,11 +72,14 @@ impl<D: Db> Shop<D> {
             payment,
             shipping,
         } = self;
-        let stop = CancellationToken::new();
+        let (stop, services_stop) = (CancellationToken::new(), CancellationToken::new());
         let mut running = JoinSet::new();
         let (watched, printer, token) = (orders.clone(), console.printer(), stop.clone());
+        // The console reads the order service's log, which that closes in the end: so it goes first.
+        let console_is_over = services_stop.clone().drop_guard();
         running.spawn(async move {
             let ended = watched.follow("console", printer, token).await;
+            drop(console_is_over);
             ("console", ended.map_err(BoxError::from))
         });
         let services: [(_, Box<dyn Service>); 4] = [
@@ -86,7 +89,7 @@ impl<D: Db> Shop<D> {
             ("order", Box::new(orders)),
         ];
         for (name, service) in services {
-            let service = service.run(stop.clone());
+            let service = service.run(services_stop.clone());
             running.spawn(async move { (name, service.await) });
         }
         Services { running, stop }
@@ -97,6 +100,7 @@ impl<D: Db> Shop<D> {
 #[derive(Debug)]
 pub(crate) struct Services {
     running: JoinSet<Ended>,
+    /// Stops the console, and then the services.
     stop: CancellationToken,
 }
 
