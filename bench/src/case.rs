@@ -53,6 +53,9 @@ pub(crate) struct Setting {
     pub(crate) large: usize,
     /// None: the cases run on files.
     pub(crate) server: Option<Server>,
+    /// None: the cases run on a store, or the bus is over the server above.
+    #[cfg(feature = "brokers")]
+    pub(crate) broker: Option<crate::broker::Broker>,
     /// Whether round trips to the server are counted on the way, which costs time.
     pub(crate) is_watched: bool,
     /// What had been taken of the processors when a round's preparations were done; zero where nobody says.

@@ -4,6 +4,8 @@
 #![expect(clippy::print_stdout, reason = "a command speaks on standard output")]
 
 mod append;
+#[cfg(feature = "brokers")]
+mod broker;
 mod case;
 mod effect;
 mod load;
@@ -37,6 +39,10 @@ struct Args {
     /// The store that the cases run on
     #[arg(long, value_enum, default_value_t = Store::Sqlite)]
     store: Store,
+    /// The broker that the bus is measured over, in place of the cases on a store
+    #[cfg(feature = "brokers")]
+    #[arg(long, value_enum, conflicts_with = "store")]
+    broker: Option<broker::Kind>,
     /// How long one round of a case runs
     #[arg(long, value_name = "SECONDS", default_value = "1.5", value_parser = a_while)]
     seconds: Duration,
@@ -69,6 +75,33 @@ struct Args {
     messages: usize,
 }
 
+#[cfg(feature = "brokers")]
+impl Args {
+    fn cases(&self) -> &'static [Case] {
+        self.broker.map_or(self.store.cases(), broker::Kind::cases)
+    }
+    fn is_on_postgres(&self) -> bool {
+        self.store == Store::Postgres || self.broker == Some(broker::Kind::Postgres)
+    }
+    fn broker(&self) -> Option<&'static str> {
+        self.broker.map(broker::Kind::name)
+    }
+}
+
+#[cfg(not(feature = "brokers"))]
+impl Args {
+    fn cases(&self) -> &'static [Case] {
+        self.store.cases()
+    }
+    fn is_on_postgres(&self) -> bool {
+        self.store == Store::Postgres
+    }
+    #[expect(clippy::unused_self, reason = "there is one with the feature `brokers`")]
+    fn broker(&self) -> Option<&'static str> {
+        None
+    }
+}
+
 /// A time in which something can be counted.
 fn a_while(seconds: &str) -> Result<Duration, String> {
     let seconds: f64 = seconds.parse().map_err(|error| format!("{error}"))?;
@@ -87,7 +120,7 @@ fn main() -> anyhow::Result<()> {
     if let Some(way) = args.pass {
         return memory_bus::pass(way, args.messages);
     }
-    let cases = chosen(args.store, args.name.as_deref())?;
+    let cases = chosen(args.cases(), args.name.as_deref())?;
     let beside = std::env::current_exe().context("cannot tell where this program is")?;
     let parent = args
         .data
@@ -97,9 +130,9 @@ fn main() -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("sagamill-bench-").tempdir_in(parent)?;
     machine::describe(folder.path())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let server = match args.store {
-        Store::Sqlite => None,
-        Store::Postgres => Some(runtime.block_on(Server::start())?),
+    let server = match args.is_on_postgres() {
+        true => Some(runtime.block_on(Server::start())?),
+        false => None,
     };
     let setting = Setting {
         folder: folder.path().to_owned(),
@@ -111,10 +144,12 @@ fn main() -> anyhow::Result<()> {
         small: args.small,
         large: args.large,
         server,
+        #[cfg(feature = "brokers")]
+        broker: args.broker.map(broker::Kind::start).transpose()?.flatten(),
         is_watched: false,
         begun: Arc::default(),
     };
-    let mut report = report::Report::new(args.output);
+    let mut report = report::Report::new(args.output, args.broker());
     for case in cases {
         let line = runtime
             .block_on(case.run(&setting))
@@ -124,20 +159,16 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn chosen(store: Store, name: Option<&str>) -> anyhow::Result<Vec<&'static Case>> {
+fn chosen(cases: &'static [Case], name: Option<&str>) -> anyhow::Result<Vec<&'static Case>> {
     let name = name.unwrap_or_default();
-    let exact: Vec<_> = store.cases().iter().filter(|case| case.name == name).collect();
+    let exact: Vec<_> = cases.iter().filter(|case| case.name == name).collect();
     if !exact.is_empty() {
         return Ok(exact);
     }
-    let cases: Vec<_> = store
-        .cases()
-        .iter()
-        .filter(|case| case.name.starts_with(name))
-        .collect();
-    if cases.is_empty() {
-        let names: Vec<_> = store.cases().iter().map(|case| case.name).collect();
+    let begun: Vec<_> = cases.iter().filter(|case| case.name.starts_with(name)).collect();
+    if begun.is_empty() {
+        let names: Vec<_> = cases.iter().map(|case| case.name).collect();
         bail!("no case `{name}`; there are {}", names.join(", "));
     }
-    Ok(cases)
+    Ok(begun)
 }

@@ -39,6 +39,26 @@ pub(crate) enum Side {
     Baseline,
 }
 
+#[cfg(feature = "brokers")]
+impl Pair {
+    /// The same rounds, with seconds of processor time per 100,000 units for their figure.
+    #[must_use]
+    pub(crate) fn by_cpu(self) -> Self {
+        let by_cpu = |sample: Sample| {
+            let rate = sample.rate;
+            Sample {
+                rate: sample.cpu.as_secs_f64() * 100_000.0,
+                latencies: Vec::new(),
+                ..sample.with("per_second", rate)
+            }
+        };
+        Self {
+            ours: by_cpu(self.ours),
+            baseline: by_cpu(self.baseline),
+        }
+    }
+}
+
 impl Sample {
     /// Takes in single calls' times.
     pub(crate) fn new(rate: f64, units: usize, mut latencies: Vec<Duration>) -> Self {
@@ -54,6 +74,16 @@ impl Sample {
     pub(crate) fn with(mut self, name: &'static str, value: f64) -> Self {
         self.more.insert(name, value);
         self
+    }
+    /// With what this process alone has taken of the processors since then, in place of what a round is taken to have cost.
+    #[cfg(feature = "brokers")]
+    #[must_use]
+    pub(crate) fn with_own_time_since(self, before: Duration) -> Self {
+        let cpu = (own_time() - before).as_secs_f64() / self.units.max(1) as f64;
+        Self {
+            cpu: Duration::from_secs_f64(cpu),
+            ..self
+        }
     }
     /// The time in which this part of the calls was done.
     pub(crate) fn percentile(&self, part: f64) -> Option<Duration> {
@@ -90,10 +120,13 @@ pub(crate) async fn side_by_side(
     })
 }
 
-/// One round, and what it took of the processors: its preparations included, unless it says when they are done.
+/// One round, and what it took of the processors: its preparations included, unless it says when they are done, or what it took.
 async fn round(setting: &Setting, side: &impl AsyncFn() -> anyhow::Result<Sample>) -> anyhow::Result<Sample> {
     begin(setting);
     let sample = side().await?;
+    if !sample.cpu.is_zero() {
+        return Ok(sample);
+    }
     let before = *setting.begun.lock().unwrap_or_else(PoisonError::into_inner);
     let cpu = processor_time(setting).saturating_sub(before);
     Ok(Sample {
@@ -109,10 +142,14 @@ pub(crate) fn begin(setting: &Setting) {
 
 /// Of this process, of those that it has started and that have ended, and of the server.
 fn processor_time(setting: &Setting) -> Duration {
-    // It never is before the process began.
-    let own = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
     let server = setting.server.as_ref().map(Server::processor_time);
-    own + processor::of_ended_children() + server.unwrap_or_default()
+    own_time() + processor::of_ended_children() + server.unwrap_or_default()
+}
+
+/// Of this process, of all its threads and of the kernel for them.
+pub(crate) fn own_time() -> Duration {
+    // It never is before the process began.
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
 
 /// The round of median rate, with the median of what a unit took of the processors. Empty where no round was run.

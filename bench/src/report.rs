@@ -22,17 +22,23 @@ pub(crate) enum Output {
 #[derive(Debug)]
 pub(crate) struct Report {
     output: Output,
+    /// The broker that the bus is over; none: the cases are on a store.
+    broker: Option<&'static str>,
     begun: bool,
 }
 
 impl Report {
-    pub(crate) fn new(output: Output) -> Self {
-        Self { output, begun: false }
+    pub(crate) fn new(output: Output, broker: Option<&'static str>) -> Self {
+        Self {
+            output,
+            broker,
+            begun: false,
+        }
     }
     /// Shows one case.
     pub(crate) fn line(&mut self, case: &Case, pair: &Pair) -> anyhow::Result<()> {
         match self.output {
-            Output::Json => println!("{}", object(case, pair)),
+            Output::Json => println!("{}", object(case, pair, self.broker)),
             Output::Table => self.row(case, pair),
         }
         Ok(stdout().flush()?)
@@ -49,8 +55,10 @@ impl Report {
         let ms = |part| milliseconds(&pair.ours, part).map_or_else(|| "-".to_owned(), |ms| format!("{ms:.2}"));
         let (ours, baseline, ratio) = (pair.ours.rate, pair.baseline.rate, pair.ours.rate / pair.baseline.rate);
         println!(
-            "{:<25} {ours:>12.0} {baseline:>12.0} {:<10} {ratio:>6.2} {:>9} {:>9}",
+            "{:<25} {:>12} {:>12} {:<10} {ratio:>6.2} {:>9} {:>9}",
             case.name,
+            figure(ours),
+            figure(baseline),
             case.unit,
             ms(0.5),
             ms(0.99)
@@ -67,10 +75,13 @@ impl Report {
     }
 }
 
-fn object(case: &Case, pair: &Pair) -> Value {
+fn object(case: &Case, pair: &Pair, broker: Option<&str>) -> Value {
     let mut line = Map::new();
     let mut put = |name: &str, value: Value| line.insert(name.to_owned(), value);
     put("case", json!(case.name));
+    if let Some(broker) = broker {
+        put("broker", json!(broker));
+    }
     put("ours", json!(rounded(pair.ours.rate)));
     put("baseline", json!(rounded(pair.baseline.rate)));
     put("unit", json!(case.unit));
@@ -97,6 +108,15 @@ fn microseconds(sample: &Sample) -> f64 {
 
 fn milliseconds(sample: &Sample, part: f64) -> Option<f64> {
     sample.percentile(part).map(|time| time.as_secs_f64() * 1_000.0)
+}
+
+/// A rate has no decimals; a time in milliseconds or seconds needs them.
+fn figure(value: f64) -> String {
+    if value >= 100.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.2}")
+    }
 }
 
 /// Three decimals where they say something, none where they do not.

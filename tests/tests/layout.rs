@@ -72,12 +72,33 @@ const PROCESS_CRATES: [&str; 12] = [
 ];
 
 /// Clients of databases and brokers, and the folders that may name them: of rusqlite the store's own threads and the baseline
-/// of the measurements, of a broker's its transport and that one's tests.
-const CLIENTS: [(&str, [&str; 2]); 4] = [
-    ("rusqlite", ["crates/eventstore/src/sqlite", "bench/src"]),
-    ("async_nats", ["crates/bus/src/transport/nats", "crates/bus/tests/nats"]),
-    ("lapin", ["crates/bus/src/transport/amqp", "crates/bus/tests/amqp"]),
-    ("rdkafka", ["crates/bus/src/transport/kafka", "crates/bus/tests/kafka"]),
+/// of the measurements, of a broker's its transport, that one's tests, and its baseline.
+const CLIENTS: [(&str, &[&str]); 4] = [
+    ("rusqlite", &["crates/eventstore/src/sqlite", "bench/src"]),
+    (
+        "async_nats",
+        &[
+            "crates/bus/src/transport/nats",
+            "crates/bus/tests/nats",
+            "bench/src/broker/bare/nats.rs",
+        ],
+    ),
+    (
+        "lapin",
+        &[
+            "crates/bus/src/transport/amqp",
+            "crates/bus/tests/amqp",
+            "bench/src/broker/bare/rabbitmq.rs",
+        ],
+    ),
+    (
+        "rdkafka",
+        &[
+            "crates/bus/src/transport/kafka",
+            "crates/bus/tests/kafka",
+            "bench/src/broker/bare/kafka.rs",
+        ],
+    ),
 ];
 
 /// Where environment variables may be read: at the edge of a process, and in tests.

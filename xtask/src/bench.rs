@@ -2,13 +2,19 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 /// What is measured, and how it is shown.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// One case, or the first part of its name; all where it is left out
+    /// One case, or the first part of its name; all where it is left out. With a broker: `bus`
     name: Option<String>,
+    /// One case of the bus, or the first part of its name; all where it is left out
+    #[arg(requires = "broker")]
+    of_bus: Option<String>,
+    /// The broker that the bus is measured over, in place of the cases on a store
+    #[arg(long, value_parser = ["kafka", "rabbitmq", "nats", "postgres"], conflicts_with = "store")]
+    broker: Option<String>,
     /// The store that the cases run on
     #[arg(long, default_value = "sqlite", value_parser = ["sqlite", "postgres"])]
     store: String,
@@ -35,17 +41,22 @@ pub(crate) struct Args {
 /// Runs them; their exit code is this one's.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut command = sagamill_testkit::cargo();
-    command.args([
-        "run",
-        "--quiet",
-        "--profile",
-        "bench",
-        "--package",
-        "sagamill-bench",
-        "--",
-    ]);
-    command.args(&args.name);
-    command.args(["--store", &args.store, "--output", &args.output]);
+    command.args(["run", "--quiet", "--profile", "bench", "--package", "sagamill-bench"]);
+    match &args.broker {
+        Some(broker) => {
+            ensure!(
+                args.name.as_deref().is_none_or(|name| name == "bus"),
+                "of the bus alone there are cases on brokers: `cargo xtask bench bus publish-64 --broker {broker}`"
+            );
+            // The clients of brokers compile for minutes, and nothing else needs them.
+            command.args(["--features", "brokers", "--"]).args(&args.of_bus);
+            command.args(["--broker", broker]);
+        }
+        None => {
+            command.arg("--").args(&args.name).args(["--store", &args.store]);
+        }
+    }
+    command.args(["--output", &args.output]);
     if let Some(seconds) = args.seconds {
         command.arg("--seconds").arg(seconds.to_string());
     }

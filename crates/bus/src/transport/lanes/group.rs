@@ -166,7 +166,10 @@ impl<B: Broker> Group<B> {
     #[cfg(feature = "amqp")]
     pub(crate) fn appetite(&self) -> usize {
         let state = self.lock();
-        (state.book.held() + state.book.room(state.roster.limits().map(busy_max).sum())).max(1)
+        let busy = state.roster.limits().map(busy_max).sum();
+        let wanted = state.book.held() + state.book.room(busy);
+        // What is held beyond that is of an earlier limit, and asks for no more.
+        wanted.clamp(1, super::book::HELD_MAX.max(busy))
     }
     /// The broker has taken back all that it delivered. Gives what is with members still, which it may deliver again.
     #[cfg(feature = "amqp")]

@@ -12,6 +12,7 @@
 //!   [`Order::Key`](crate::Order) at most one message of a key is out of its lane; a retry holds its key here until it is due.
 //! - Little is fetched ahead: for each member as much again as it may have unsettled, 64 at most; and no more than 1,024
 //!   messages are held for all of them, so that a crowd behind one key is bounded. A key that fills that bound holds up others.
+//!   Where a broker's limit is for a consumer's life, as RabbitMQ's, what an earlier one was given comes on top for a time.
 //! - A message that the broker delivers again while it is held is the same message under a new token.
 //! - *Attempts* are counted in memory, and noted with the broker before a retry is taken, so that they travel. A first
 //!   delivery costs no note.

@@ -219,6 +219,16 @@ async fn next(group: &Fake, stream: &mut Deliveries) -> Delivery {
     }
 }
 
+#[cfg(feature = "amqp")]
+#[tokio::test(start_paused = true)]
+async fn what_is_held_beyond_the_bound_asks_for_no_more() {
+    let (group, _, _stream) = group(Order::Key);
+    for id in 0..2 * HELD_MAX as u64 {
+        group.arrive(arrival(id, Some("a"), 1));
+    }
+    assert_eq!(group.appetite(), HELD_MAX);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_first_delivery_that_is_acknowledged_is_not_noted() {
     let (group, diary, mut stream) = group(Order::Key);
