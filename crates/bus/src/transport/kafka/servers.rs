@@ -71,6 +71,8 @@ impl Servers {
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.timeout.ms", "4000")
             .set("socket.keepalive.enable", "true")
+            // Else a small request waits for the answer to the one before, up to 40 ms.
+            .set("socket.nagle.disable", "true")
             .set("topic.metadata.propagation.max.ms", "10000");
         Ok(config)
     }
