@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
-use crate::{Error, Headers, Message, MessageId, Result};
+#[cfg(any(feature = "amqp", feature = "nats"))]
+use crate::Result;
+use crate::{Error, Headers, Message, MessageId};
 
 /// The header of the id. A message with it and without our own marks is one of Watermill's.
 pub(crate) const ID: &str = "_watermill_message_uuid";
@@ -42,6 +44,7 @@ pub(crate) fn invalid(name: &str, problem: &'static str) -> Error {
 }
 
 /// Refuses headers of more bytes than the broker takes.
+#[cfg(any(feature = "amqp", feature = "nats"))]
 pub(crate) fn check_size(size: usize, max: usize) -> Result<()> {
     let part = "list of all headers in Watermill's form";
     if size > max {
