@@ -1,5 +1,7 @@
 //! What `es.append` answers, and what that says to each caller.
 
+use std::time::Instant;
+
 use jiff::Timestamp;
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
@@ -12,7 +14,7 @@ use crate::{Append, Error, Position, Receipt, Result, Version, entry::Entry};
 
 /// The columns that [`Answer`] takes, in its order.
 pub(super) const COLUMNS: &str = "known, base, status, version, first_pos, refused, g_at, head, head_id, d_stream, d_version, \
-    d_taken, d_failed, d_seq, d_xmin, d_xid, clock";
+    d_taken, d_failed, d_seq, d_xmin, d_xid, clock, d_running";
 
 // The verdicts on appends and groups.
 const STORED: i16 = 0;
@@ -54,6 +56,8 @@ pub(super) struct Drained {
     pub(super) failed: i32,
     /// All transactions before this one had ended when it looked.
     pub(super) oldest_running: i64,
+    /// Those that ran, where that was asked.
+    running: Option<Vec<i64>>,
     mark: Option<Mark>,
 }
 
@@ -88,7 +92,12 @@ impl Answer {
                 known.raise(stream, *version);
             }
             if !full {
-                known.drained(drained.oldest_running, drained.mark);
+                known.drained(
+                    drained.oldest_running,
+                    drained.running.as_deref(),
+                    drained.mark,
+                    Instant::now(),
+                );
             }
         }
         let appends = entries.iter().flat_map(|entry| &entry.batch.appends);
@@ -199,6 +208,7 @@ impl Drained {
             taken,
             failed: row.try_get::<Option<_>, _>(12)?.unwrap_or_default(),
             oldest_running: row.try_get(14)?,
+            running: row.try_get(17)?,
             mark,
         })
     }

@@ -1,6 +1,6 @@
 //! A flush as arguments of `es.append`, which stand explained above it.
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Instant};
 
 use sqlx::{PgConnection, postgres::PgRow};
 use uuid::Uuid;
@@ -13,7 +13,7 @@ pub(super) const ANY: i64 = -1;
 pub(super) const EXISTS: i64 = -2;
 
 /// The plain flush; with the drain; with everything. Three texts, so that three statements stay prepared.
-static SQL: LazyLock<[String; 3]> = LazyLock::new(|| [12, 14, 33].map(sql));
+static SQL: LazyLock<[String; 3]> = LazyLock::new(|| [12, 15, 34].map(sql));
 
 fn sql(arguments: usize) -> String {
     let arguments: Vec<_> = (1..=arguments).map(|n| format!("${n}")).collect();
@@ -171,7 +171,8 @@ impl<'e> Call<'e> {
             .bind((!none).then(|| column(events, |event| event.name.as_str())))
             .bind((!none).then(|| column(events, |event| &event.payload[..])));
         if shape > 0 {
-            query = query.bind(manner.drain).bind(known.low());
+            let now = Instant::now();
+            query = query.bind(manner.drain).bind(known.low(now)).bind(known.late(now));
         }
         if shape > 1 {
             let any = |has: fn(&NewEvent) -> bool| events.all.iter().any(|event| has(event));

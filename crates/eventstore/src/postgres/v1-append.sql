@@ -9,14 +9,16 @@
 --   m_append      the appends whose a_start is assumed
 --   e_*  one element per event, in the order of the appends; e_append = its append (1-based).
 --        An optional array that holds nothing but its default is left out (null): that is cheaper than n nulls. Three
---        prepared statements are kept: the first twelve arguments; those and the drain's; all.
+--        prepared statements are kept: the first twelve arguments; those and the drain's three; all.
 --   g_*  guards: group g_group[i] is refused if stream g_stream[i] has an event after position g_after[i]
 --   f_*  fences: group f_group[i] moves checkpoint (name, shard) to (f_pos, f_event), if owner and fence still match.
 --        Ordered by name and shard, so that rows are locked in one order.
 --   a_check       look ids up (after a 23505, and after a connection was lost)
 --   a_drain       most staged rows to sequence before the flush is judged, 0 = do not look: whoever staged, committed and then
 --                 appends finds its own events
---   a_low         staged ids up to this one are known to be settled (see es.drain_locked)
+--   a_low         staged ids up to this one are known to be settled, but for those of a_late (see es.drain_locked)
+--   a_late        transactions that may have staged below a_low and ran when it was passed; null = there are none, and nobody
+--                 asks for those that run
 -- Returns known = the caller's token is the head, so that what it remembers holds; base = the head before the flush, after
 --   the drain; head, head_id = after the flush; status null = all appended, else
 --     0 appended, 1 repeated (version, first_pos = first receipt), 2 version conflict (version = actual), 3 id reused,
@@ -27,7 +29,7 @@ CREATE FUNCTION es.append(
   a_head bigint, a_head_id uuid,
   a_stream text[], a_expected bigint[], a_start bigint[], a_off int[], a_hash bigint[], m_append int[],
   e_append int[], e_id uuid[], e_type text[], e_payload bytea[],
-  a_drain int DEFAULT 0, a_low bigint DEFAULT 0, a_check bool DEFAULT false, a_group int[] DEFAULT NULL,
+  a_drain int DEFAULT 0, a_low bigint DEFAULT 0, a_late bigint[] DEFAULT NULL, a_check bool DEFAULT false, a_group int[] DEFAULT NULL,
   e_schema smallint[] DEFAULT NULL, e_codec smallint[] DEFAULT NULL, e_corr uuid[] DEFAULT NULL, e_caus uuid[] DEFAULT NULL,
   e_topic text[] DEFAULT NULL, e_key text[] DEFAULT NULL, e_meta bytea[] DEFAULT NULL,
   g_group int[] DEFAULT NULL, g_stream text[] DEFAULT NULL, g_after bigint[] DEFAULT NULL,
@@ -36,7 +38,7 @@ CREATE FUNCTION es.append(
   OUT known bool, OUT base bigint, OUT status smallint[], OUT version bigint[], OUT first_pos bigint[],
   OUT refused smallint[], OUT g_at bigint[], OUT head bigint, OUT head_id uuid,
   OUT d_stream text[], OUT d_version bigint[], OUT d_taken int, OUT d_failed int,
-  OUT d_seq bigint, OUT d_xmin bigint, OUT d_xid bigint, OUT clock timestamptz)
+  OUT d_seq bigint, OUT d_xmin bigint, OUT d_xid bigint, OUT d_running bigint[], OUT clock timestamptz)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off SET lock_timeout = '5s' AS $$
 #variable_conflict use_variable
@@ -69,9 +71,14 @@ BEGIN
       -- Before this transaction has an id: see es.drain_locked. A sequence that was never asked says 1 as well.
       SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END INTO d_seq FROM es.staged_id_seq s;
     END IF;
+    IF a_late IS NOT NULL THEN
+      -- By a snapshot that is older than the one that reads the rows: whoever has ended by it is seen there.
+      SELECT coalesce(array_agg(x::text::bigint), '{}') INTO d_running FROM pg_snapshot_xip(pg_current_snapshot()) AS x;
+    END IF;
     SELECT d.head, d.head_id, d.d_stream, d.d_version, d.d_taken, d.d_failed, d.d_xmin
       INTO base, head_id, d_stream, d_version, d_taken, d_failed, d_xmin
-      FROM es.drain_locked(base, head_id, at, a_drain, CASE WHEN a_low <= d_seq THEN a_low ELSE 0 END) AS d;
+      FROM es.drain_locked(base, head_id, at, a_drain,
+             CASE WHEN a_low <= d_seq AND (a_late IS NULL OR a_late <@ d_running) THEN a_low ELSE 0 END) AS d;
   END IF;
   head := base;
 
@@ -209,6 +216,10 @@ END $$;
 -- that earlier answer: d_xid was drawn after d_seq was read, so whoever had a staged id up to d_seq had a smaller transaction
 -- id (es.staged.tx), has ended, and what it left was visible to this drain and is taken. Not with a snapshot's xmax for d_xid:
 -- that is the last COMPLETED id + 1, and running transactions lie above it (the order of staged rows breaks).
+-- A transaction that stands still would keep the mark where it is, and each call would walk over all that was staged since and
+-- cannot be vacuumed while it runs. So the mark may pass, of an earlier answer, also where some transactions before d_xid run
+-- still, which are in d_running: they are given as a_late from then on, and as soon as one of them has ended the walk begins
+-- at 0, by the very call that finds it so.
 -- A new server connection, and every second or so, begins again at 0.
 CREATE FUNCTION es.drain_locked(a_head bigint, a_head_id uuid, at timestamptz, lim int, low bigint,
   OUT head bigint, OUT head_id uuid, OUT d_stream text[], OUT d_version bigint[], OUT d_taken int, OUT d_failed int, OUT d_xmin bigint)

@@ -173,6 +173,85 @@ struct Book {
     never: Vec<Uuid>,
 }
 
+/// Whoever stands still in a transaction is gone by, and looked for as soon as he has ended: what he has staged is before what
+/// he appends then, in whichever process.
+#[tokio::test]
+async fn what_was_staged_long_before_its_commit_comes_with_the_next_append() {
+    let Some((store, database)) = log().await else { return };
+    let other = EventStore::connect(&database.url())
+        .await
+        .unwrap()
+        .on::<Postgres>()
+        .unwrap();
+    let stores = [&store, &other];
+    let (stop, mut staged) = (CancellationToken::new(), 0_u64);
+    let busy = |store: EventStore<Postgres>, of: usize| {
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            let mut staged = 0_u64;
+            while !stop.is_cancelled() {
+                let mut tx = store.begin().await.unwrap();
+                store
+                    .stage_in(&mut tx, format!("busy-{of}"), [noted("x")])
+                    .await
+                    .unwrap();
+                tx.commit().await.unwrap();
+                staged += 1;
+            }
+            staged
+        })
+    };
+    let crowd: Vec<_> = (0..6).map(|of| busy(stores[of % 2].clone(), of)).collect();
+    for round in 0..12_usize {
+        // One to three of them, of both processes; each stages once more in the midst.
+        let mut late = Vec::new();
+        for n in 0..=round % 3 {
+            let store = stores[(round + n) % 2];
+            let mut tx = store.begin().await.unwrap();
+            store
+                .stage_in(&mut tx, format!("late-{round}-{n}"), [noted("first")])
+                .await
+                .unwrap();
+            late.push((store, tx, n));
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(150 + 60 * (round as u64 % 4))).await;
+        for (store, mut tx, n) in late {
+            let stream = format!("late-{round}-{n}");
+            store
+                .stage_in(&mut tx, stream.as_str(), [noted("second")])
+                .await
+                .unwrap();
+            tx.commit().await.unwrap();
+            let after = store
+                .commit(append(&format!("after-{stream}"), Expected::NoStream, [noted("x")]))
+                .await
+                .unwrap();
+            let mut read = store.read(stream.as_str());
+            for expected in ["first", "second"] {
+                let event = read.next().await.expect("it has a position").unwrap();
+                assert_eq!(&event.event[..], expected.as_bytes());
+                assert!(
+                    event.position < after[0].first,
+                    "{stream}: staged before, and sequenced after"
+                );
+            }
+            staged += 2;
+        }
+    }
+    stop.cancel();
+    for busy in crowd {
+        staged += busy.await.unwrap();
+    }
+    for store in stores {
+        store.ring();
+    }
+    let events = everything(&store).await;
+    check_dense(&events);
+    let of_staged = |event: &&Recorded| !event.stream.as_str().starts_with("after-");
+    assert_eq!(events.iter().filter(of_staged).count() as u64, staged);
+}
+
 fn stream(n: usize) -> String {
     format!("shared-{}", n % 16)
 }
