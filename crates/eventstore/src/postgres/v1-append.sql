@@ -71,14 +71,9 @@ BEGIN
       -- Before this transaction has an id: see es.drain_locked. A sequence that was never asked says 1 as well.
       SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END INTO d_seq FROM es.staged_id_seq s;
     END IF;
-    IF a_late IS NOT NULL THEN
-      -- By a snapshot that is older than the one that reads the rows: whoever has ended by it is seen there.
-      SELECT coalesce(array_agg(x::text::bigint), '{}') INTO d_running FROM pg_snapshot_xip(pg_current_snapshot()) AS x;
-    END IF;
-    SELECT d.head, d.head_id, d.d_stream, d.d_version, d.d_taken, d.d_failed, d.d_xmin
-      INTO base, head_id, d_stream, d_version, d_taken, d_failed, d_xmin
-      FROM es.drain_locked(base, head_id, at, a_drain,
-             CASE WHEN a_low <= d_seq AND (a_late IS NULL OR a_late <@ d_running) THEN a_low ELSE 0 END) AS d;
+    SELECT d.head, d.head_id, d.d_stream, d.d_version, d.d_taken, d.d_failed, d.d_xmin, d.d_running
+      INTO base, head_id, d_stream, d_version, d_taken, d_failed, d_xmin, d_running
+      FROM es.drain_locked(base, head_id, at, a_drain, CASE WHEN a_low <= d_seq THEN a_low ELSE 0 END, a_late) AS d;
   END IF;
   head := base;
 
@@ -219,10 +214,11 @@ END $$;
 -- A transaction that stands still would keep the mark where it is, and each call would walk over all that was staged since and
 -- cannot be vacuumed while it runs. So the mark may pass, of an earlier answer, also where some transactions before d_xid run
 -- still, which are in d_running: they are given as a_late from then on, and as soon as one of them has ended the walk begins
--- at 0, by the very call that finds it so.
+-- at 0. That is asked by the snapshot that reads the rows: else its rows above the mark would be taken before those below it.
 -- A new server connection, and every second or so, begins again at 0.
-CREATE FUNCTION es.drain_locked(a_head bigint, a_head_id uuid, at timestamptz, lim int, low bigint,
-  OUT head bigint, OUT head_id uuid, OUT d_stream text[], OUT d_version bigint[], OUT d_taken int, OUT d_failed int, OUT d_xmin bigint)
+CREATE FUNCTION es.drain_locked(a_head bigint, a_head_id uuid, at timestamptz, lim int, low bigint, late bigint[],
+  OUT head bigint, OUT head_id uuid, OUT d_stream text[], OUT d_version bigint[], OUT d_taken int, OUT d_failed int, OUT d_xmin bigint,
+  OUT d_running bigint[])
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_variable
@@ -231,7 +227,14 @@ DECLARE
 BEGIN
   head := a_head; head_id := a_head_id; d_failed := 0;
   d_xmin := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;        -- older than the snapshot that reads the rows
-  SELECT array_agg(x.id) INTO ids FROM (SELECT s.id FROM es.staged s WHERE s.id > low ORDER BY s.id LIMIT lim) x;
+  IF late IS NULL THEN
+    SELECT array_agg(x.id) INTO ids FROM (SELECT s.id FROM es.staged s WHERE s.id > low ORDER BY s.id LIMIT lim) x;
+  ELSE
+    SELECT r.running, (SELECT array_agg(x.id) FROM (
+             SELECT s.id FROM es.staged s WHERE s.id > CASE WHEN late <@ r.running THEN low ELSE 0 END ORDER BY s.id LIMIT lim) x)
+      INTO d_running, ids
+      FROM (SELECT coalesce(array_agg(x::text::bigint), '{}') AS running FROM pg_snapshot_xip(pg_current_snapshot()) AS x) r;
+  END IF;
   d_taken := coalesce(cardinality(ids), 0);
   IF d_taken = 0 THEN RETURN; END IF;
   WITH d AS MATERIALIZED (DELETE FROM es.staged s WHERE s.id = ANY (ids) RETURNING *),
@@ -272,7 +275,7 @@ BEGIN
   FOR one IN SELECT s.id FROM es.staged s ORDER BY s.id LIMIT lim LOOP
     SELECT e.pos, e.event_id, e.recorded_at INTO base, base_id, at FROM es.event e ORDER BY e.pos DESC LIMIT 1;
     BEGIN
-      SELECT d.d_failed INTO failed FROM es.drain_locked(coalesce(base, 0), base_id, greatest(clock_timestamp(), at), 1, one - 1) AS d;
+      SELECT d.d_failed INTO failed FROM es.drain_locked(coalesce(base, 0), base_id, greatest(clock_timestamp(), at), 1, one - 1, NULL) AS d;
     EXCEPTION WHEN OTHERS THEN
       IF SQLSTATE ~ '^(25|40|53|55|57|58|XX)' THEN RAISE; END IF;
       WITH d AS (DELETE FROM es.staged s WHERE s.id = one RETURNING *)
