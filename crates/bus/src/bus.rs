@@ -227,26 +227,17 @@ impl Default for Transports {
         let known = Self(BTreeMap::new()).register("memory", |_| async { Ok(Bus::memory()) });
         #[cfg(feature = "amqp")]
         let known = ["amqp", "amqps"].into_iter().fold(known, |known, scheme| {
-            known.register(scheme, |url| async move {
-                let (wire, url) = crate::Wire::of_url(&url)?;
-                crate::amqp::Amqp::options(url).wire(wire).connect().await
-            })
+            known.register(scheme, |url| crate::amqp::Amqp::options(url).connect())
         });
         #[cfg(not(feature = "amqp"))]
         let known = known.left_out("amqp", "amqp").left_out("amqps", "amqp-tls");
         #[cfg(feature = "nats")]
-        let known = known.register("nats", |url| async move {
-            let (wire, url) = crate::Wire::of_url(&url)?;
-            crate::nats::Nats::options(url).wire(wire).connect().await
-        });
+        let known = known.register("nats", |url| crate::nats::Nats::options(url).connect());
         #[cfg(not(feature = "nats"))]
         let known = known.left_out("nats", "nats");
         #[cfg(feature = "kafka")]
         let known = ["kafka", "kafkas"].into_iter().fold(known, |known, scheme| {
-            known.register(scheme, |url| async move {
-                let (wire, url) = crate::Wire::of_url(&url)?;
-                crate::kafka::Kafka::options(url).wire(wire).connect().await
-            })
+            known.register(scheme, |url| crate::kafka::Kafka::options(url).connect())
         });
         #[cfg(not(feature = "kafka"))]
         let known = known.left_out("kafka", "kafka").left_out("kafkas", "kafka-tls");

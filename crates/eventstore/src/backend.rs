@@ -266,6 +266,13 @@ pub(crate) struct Page {
     pub(crate) before: Option<Uuid>,
 }
 
+impl Page {
+    /// Whether the event that it was anchored at still stands where it stood.
+    pub(crate) fn follows(&self, anchor: Anchor) -> bool {
+        anchor.position == Position(0) || self.before == anchor.event
+    }
+}
+
 /// A wish for shards.
 #[derive(Debug, Clone)]
 pub(crate) struct Claim {

@@ -241,14 +241,6 @@ impl<D> EventStore<D> {
         self.inner.backend.sequenced().await;
         self.inner.backend.head().await
     }
-    /// Whether the log still has this event at this position. False: it lost its tail since, and what stands after it is
-    /// another history.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn holds(&self, at: Anchor) -> Result<bool> {
-        subscription::holds(&*self.inner.backend, at).await
-    }
     /// Names this log for ever.
     pub fn log_id(&self) -> Uuid {
         self.inner.backend.log_id()
@@ -301,7 +293,7 @@ impl<D> EventStore<D> {
             ..Query::default()
         };
         let page = self.inner.backend.read(query).await?;
-        if from.position != Position(0) && page.before != from.event {
+        if !page.follows(from) {
             return Ok(None);
         }
         let has_moved = page.anchor.position > from.position;

@@ -20,15 +20,12 @@ pub(crate) async fn publish<F>(batch: Vec<Message>, one: impl Fn(Message) -> F) 
 where
     F: Future<Output = Result<Receipt>>,
 {
+    // As most calls have it: nothing to put in order.
+    let batch = match <[Message; 1]>::try_from(batch) {
+        Ok([message]) => return vec![one(message).await],
+        Err(batch) => batch,
+    };
     let count = batch.len();
-    if count == 1 {
-        // As most calls have it: nothing to put in order.
-        let mut results = Vec::with_capacity(1);
-        for message in batch {
-            results.push(one(message).await);
-        }
-        return results;
-    }
     let sent = stream::iter(chains(batch)).map(|chain| publish_chain(chain, &one));
     let mut sent = sent.buffer_unordered(UNCONFIRMED_MAX);
     let mut results: Vec<Option<Result<Receipt>>> = Vec::new();

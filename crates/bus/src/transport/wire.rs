@@ -19,24 +19,24 @@ pub enum Wire {
 }
 
 impl Wire {
-    /// The form that a URL asks for, and the URL without it.
-    pub(crate) fn of_url(url: &str) -> Result<(Self, String)> {
-        let (mut wire, mut rest) = (Self::default(), Vec::new());
+    /// Takes the form that a URL asks for out of it; none where it asks for none.
+    pub(crate) fn take(url: &mut String) -> Result<Option<Self>> {
+        let (mut wire, mut rest) = (None, Vec::new());
         let Some((before, query)) = url.rsplit_once('?') else {
-            return Ok((wire, url.to_owned()));
+            return Ok(None);
         };
         for pair in query.split('&') {
             match pair.strip_prefix("wire=") {
-                Some(name) => wire = Self::named(name)?,
+                Some(name) => wire = Some(Self::named(name)?),
                 None => rest.push(pair),
             }
         }
-        let url = if rest.is_empty() {
+        *url = if rest.is_empty() {
             before.to_owned()
         } else {
             format!("{before}?{}", rest.join("&"))
         };
-        Ok((wire, url))
+        Ok(wire)
     }
     fn named(name: &str) -> Result<Self> {
         match name {
@@ -57,19 +57,21 @@ mod tests {
     fn a_url_names_the_form_among_what_else_it_asks_for() {
         let plain = "kafka://u:w?rd@a:1,b:2";
         let cases = [
-            (plain, Wire::CloudEvents, plain),
-            ("nats://a:1?wire=watermill", Wire::Watermill, "nats://a:1"),
+            (plain, None, plain),
+            ("nats://a:1?wire=watermill", Some(Wire::Watermill), "nats://a:1"),
             (
                 "amqp://a/%2f?heartbeat=3&wire=watermill&x=1",
-                Wire::Watermill,
+                Some(Wire::Watermill),
                 "amqp://a/%2f?heartbeat=3&x=1",
             ),
-            ("nats://a?wire=cloudevents", Wire::CloudEvents, "nats://a"),
+            ("nats://a?wire=cloudevents", Some(Wire::CloudEvents), "nats://a"),
         ];
         for (url, wire, rest) in cases {
-            assert_eq!(Wire::of_url(url).unwrap(), (wire, rest.to_owned()), "{url}");
+            let mut left = url.to_owned();
+            assert_eq!(Wire::take(&mut left).unwrap(), wire, "{url}");
+            assert_eq!(left, rest);
         }
-        let error = Wire::of_url("nats://u:secret@a?wire=waterfall").unwrap_err();
+        let error = Wire::take(&mut "nats://u:secret@a?wire=waterfall".to_owned()).unwrap_err();
         let text = crate::error::chain(&error);
         assert!(text.contains("waterfall") && !text.contains("secret"), "{text}");
     }

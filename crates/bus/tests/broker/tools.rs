@@ -49,23 +49,6 @@ pub(crate) fn number(message: &Message) -> usize {
     text(message).parse().expect("the payload is a number")
 }
 
-/// A message with odd metadata, such as Watermill carries on every broker.
-pub(crate) fn of_watermill() -> Message {
-    Message::new("payload")
-        .key("k")
-        .header("tenant", "north")
-        .header("ce-type", "order.placed")
-        .header("Correlation_ID", "100 % \"größe\"")
-        .header("empty", "")
-}
-
-/// A message as its sender wrote it, without the trace that the bus gives to each.
-pub(crate) fn untraced(mut message: Message) -> Message {
-    message.headers.remove(TRACE);
-    message
-}
-pub(crate) const TRACE: &str = "traceparent";
-
 /// Acknowledges until so many different numbers have come; gives them in the order of their first deliveries.
 pub(crate) async fn acknowledge(stream: &mut Deliveries, different: usize) -> Vec<usize> {
     let (mut seen, mut order) = (BTreeSet::new(), Vec::new());

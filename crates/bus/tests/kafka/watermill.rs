@@ -1,5 +1,8 @@
 //! In the form of services on Watermill for Go.
 
+#[path = "../broker/watermill.rs"]
+mod form;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::{
@@ -10,13 +13,14 @@ use rdkafka::{
 };
 use sagamill_bus::{Error, Message, Subscribe, Wire};
 
-use crate::fixture::{PATIENCE, TRACE, connect, next, of_watermill, options, shared, text, topic, untraced};
+use self::form::{ID, THEIR_ID, TRACE};
+use crate::fixture::{PATIENCE, connect, next, options, shared, text, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_we_write_is_theirs_to_read() {
     let Some(url) = shared().await else { return };
     let bus = options(&url).wire(Wire::Watermill).connect().await.unwrap();
-    let (topic, message) = (topic("watermill"), of_watermill());
+    let (topic, message) = (topic("watermill"), form::message());
     bus.publish_to(topic.clone(), [message.clone()]).await.unwrap();
     let client: StreamConsumer = ClientConfig::new()
         .set("bootstrap.servers", url.strip_prefix("kafka://").unwrap())
@@ -32,25 +36,16 @@ async fn what_we_write_is_theirs_to_read() {
         (header.key.to_owned(), value.to_owned())
     };
     let seen: BTreeMap<String, String> = headers.map(text).filter(|(name, _)| name != TRACE).collect();
-    let mut metadata: BTreeMap<String, String> = message
-        .headers
-        .iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    metadata.insert("_watermill_message_uuid".to_owned(), message.id.to_string());
-    assert_eq!(seen, metadata);
+    assert_eq!(seen, form::metadata(&message));
     assert_eq!(
         (record.key(), record.payload()),
         (Some(&b"k"[..]), Some(&b"payload"[..]))
     );
     // And ours, by whichever form the reader writes.
-    let mut stream = connect(&url)
-        .await
-        .subscribe(Subscribe::new(topic, "group"))
-        .await
-        .unwrap();
+    let reader = connect(&url).await;
+    let mut stream = reader.subscribe(Subscribe::new(topic, "group")).await.unwrap();
     let delivery = next(&mut stream).await;
-    assert_eq!(untraced(delivery.message.clone()), message);
+    form::assert_is(&delivery, &message);
     delivery.ack().await.unwrap();
 }
 
@@ -58,18 +53,11 @@ async fn what_we_write_is_theirs_to_read() {
 async fn what_they_write_is_ours_to_read_and_to_send_on() {
     let Some(url) = shared().await else { return };
     let bus = options(&url).wire(Wire::Watermill).connect().await.unwrap();
-    let (topic, on) = (topic("theirs"), topic("onwards"));
+    let topic = topic("theirs");
     let mut stream = bus.subscribe(Subscribe::new(topic.clone(), "group")).await.unwrap();
     let servers = url.strip_prefix("kafka://").unwrap();
     let client: FutureProducer = ClientConfig::new().set("bootstrap.servers", servers).create().unwrap();
-    // Watermill takes any text for an id.
-    let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-    let all = [
-        ("_watermill_message_uuid", id),
-        ("ce_odd", "größe"),
-        ("twice", "1"),
-        ("twice", "2"),
-    ];
+    let all = [(ID, THEIR_ID), ("ce_odd", "größe"), ("twice", "1"), ("twice", "2")];
     let headers = all.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
         headers.insert(Header {
             key,
@@ -87,16 +75,7 @@ async fn what_they_write_is_ours_to_read_and_to_send_on() {
         (Some("größe"), Some("2"))
     );
     delivery.ack().await.unwrap();
-    bus.publish_to(on.clone(), [came.clone()]).await.unwrap();
-    let mut stream = bus.subscribe(Subscribe::new(on, "group")).await.unwrap();
-    let delivery = next(&mut stream).await;
-    assert_eq!(untraced(delivery.message.clone()), came);
-    assert_eq!(
-        came.headers.get("_watermill_message_uuid"),
-        Some(id),
-        "it goes on as it came"
-    );
-    delivery.ack().await.unwrap();
+    form::goes_on_as_it_came(&bus, came).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,18 +1,22 @@
 //! In the form of services on Watermill for Go.
 
+#[path = "../broker/watermill.rs"]
+mod form;
+
 use std::collections::BTreeMap;
 
 use async_nats::HeaderMap;
 use futures_util::StreamExt as _;
-use sagamill_bus::{Subscribe, Wire, nats::Nats};
+use sagamill_bus::{Bus, Subscribe, Wire, nats::Nats};
 
-use crate::fixture::{PATIENCE, TRACE, client, connect, is_silent, next, of_watermill, shared, topic, untraced};
+use self::form::{ID, THEIR_ID, TRACE};
+use crate::fixture::{PATIENCE, client, connect, is_silent, next, shared, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_we_write_is_theirs_to_read() {
     let Some(url) = shared().await else { return };
     let bus = Nats::options(&url).wire(Wire::Watermill).connect().await.unwrap();
-    let (topic, message) = (topic("watermill"), of_watermill());
+    let (topic, message) = (topic("watermill"), form::message());
     let client = client(&url).await;
     let mut theirs = client.subscribe(format!("sagamill.topic.{topic}")).await.unwrap();
     client.flush().await.unwrap();
@@ -24,24 +28,16 @@ async fn what_we_write_is_theirs_to_read() {
         .map(|(name, values)| (name.to_string(), values[0].to_string()))
         .filter(|(name, _)| !name.starts_with("Nats-") && name != TRACE)
         .collect();
-    let mut metadata: BTreeMap<String, String> = message
-        .headers
-        .iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    metadata.insert("_watermill_message_uuid".to_owned(), message.id.to_string());
+    let mut metadata = form::metadata(&message);
     metadata.insert("sagamill-key".to_owned(), "k".to_owned());
     assert_eq!(seen, metadata);
     assert_eq!(came.payload, message.payload);
     let repeated = bus.publish_to(topic.clone(), [message.clone()]).await;
     repeated.expect("the server drops what it has already");
-    let mut stream = connect(&url)
-        .await
-        .subscribe(Subscribe::new(topic, "group"))
-        .await
-        .unwrap();
+    let reader = connect(&url).await;
+    let mut stream = reader.subscribe(Subscribe::new(topic, "group")).await.unwrap();
     let delivery = next(&mut stream).await;
-    assert_eq!(untraced(delivery.message.clone()), message);
+    form::assert_is(&delivery, &message);
     delivery.ack().await.unwrap();
     assert!(is_silent(&mut stream).await, "it was dropped");
 }
@@ -49,17 +45,11 @@ async fn what_we_write_is_theirs_to_read() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_they_write_is_ours_to_read_and_to_send_on() {
     let Some(url) = shared().await else { return };
-    let bus = Nats::options(&url).wire(Wire::Watermill).connect().await.unwrap();
-    let (topic, on) = (topic("theirs"), topic("onwards"));
+    let bus = Bus::connect(&format!("{url}?wire=watermill")).await.unwrap();
+    let topic = topic("theirs");
     let mut stream = bus.subscribe(Subscribe::new(topic.clone(), "group")).await.unwrap();
-    // Watermill takes any text for an id.
-    let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
     let mut headers = HeaderMap::new();
-    for (name, value) in [
-        ("_watermill_message_uuid", id),
-        ("ce-odd", "100%41"),
-        ("Content-Type", "x"),
-    ] {
+    for (name, value) in [(ID, THEIR_ID), ("ce-odd", "100%41"), ("Content-Type", "x")] {
         headers.insert(name, value);
     }
     let client = client(&url).await;
@@ -70,14 +60,5 @@ async fn what_they_write_is_ours_to_read_and_to_send_on() {
     assert_eq!(came.headers.get("ce-odd"), Some("100%41"), "nothing is decoded");
     assert_eq!(came.headers.get("Content-Type"), Some("x"));
     delivery.ack().await.unwrap();
-    bus.publish_to(on.clone(), [came.clone()]).await.unwrap();
-    let mut stream = bus.subscribe(Subscribe::new(on, "group")).await.unwrap();
-    let delivery = next(&mut stream).await;
-    assert_eq!(untraced(delivery.message.clone()), came);
-    assert_eq!(
-        came.headers.get("_watermill_message_uuid"),
-        Some(id),
-        "it goes on as it came"
-    );
-    delivery.ack().await.unwrap();
+    form::goes_on_as_it_came(&bus, came).await;
 }

@@ -94,7 +94,7 @@ fn failure(error: bus::Error) -> Failure {
     let code = match &error {
         bus::Error::NoDeadLetter { .. } => Code::NotFound,
         bus::Error::Disconnected(_) | bus::Error::Unconfirmed(_) => Code::Unavailable,
-        bus::Error::InvalidTopic { .. } | bus::Error::TooLarge { .. } => Code::Usage,
+        bus::Error::InvalidTopic { .. } | bus::Error::InvalidHeader { .. } | bus::Error::TooLarge { .. } => Code::Usage,
         _ => Code::Failure,
     };
     Failure::new(code, error)

@@ -72,6 +72,6 @@ async fn common(backend: &dyn Backend, name: &str, shard: u16) -> Result<Anchor>
 }
 
 /// Whether the log has this event at this position.
-pub(crate) async fn holds(backend: &dyn Backend, at: Anchor) -> Result<bool> {
+async fn holds(backend: &dyn Backend, at: Anchor) -> Result<bool> {
     Ok(at.position == Position(0) || at.event.is_some() && backend.event_at(at.position).await? == at.event)
 }

@@ -26,7 +26,7 @@ use crate::{
     backend::{Backend, Query, TTL_MAX},
 };
 
-pub(crate) use divergence::{Verdict, holds, settle};
+pub(crate) use divergence::{Verdict, settle};
 pub use feed::Feed;
 pub use progress::Progress;
 pub(crate) use reader::place;

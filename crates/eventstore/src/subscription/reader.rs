@@ -96,7 +96,7 @@ impl Reader {
         };
         loop {
             let page = self.backend.read(query.clone()).await?;
-            if from.position.0 == 0 || page.before == from.event {
+            if page.follows(from) {
                 return Ok(page);
             }
             let shard = self.shared.lock().first();

@@ -55,7 +55,8 @@ impl Options {
             ..self
         }
     }
-    /// The form in which messages are published: CloudEvents' binding, or that of services on Watermill for Go.
+    /// The form in which messages are published: CloudEvents' binding, or that of services on Watermill for Go; unless the URL
+    /// says `?wire=`.
     #[must_use]
     pub fn wire(self, wire: Wire) -> Self {
         Self { wire, ..self }
@@ -66,7 +67,8 @@ impl Options {
     /// [`Error::Disconnected`](crate::Error::Disconnected) where no broker answers;
     /// [`Error::Unusable`](crate::Error::Unusable) where it refuses the credentials or the virtual host, or where the exchange
     /// is there as something else; [`Error::FeatureOff`](crate::Error::FeatureOff) for `amqps:` without the feature `amqp-tls`.
-    pub async fn connect(self) -> Result<Bus> {
+    pub async fn connect(mut self) -> Result<Bus> {
+        self.wire = Wire::take(&mut self.url)?.unwrap_or(self.wire);
         Ok(Bus::new(Amqp::connect(self).await?))
     }
 }

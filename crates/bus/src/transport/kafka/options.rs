@@ -171,7 +171,8 @@ impl Options {
         self.properties.push((name.into(), value.into()));
         self
     }
-    /// The form in which messages are published: CloudEvents' binding, or that of services on Watermill for Go.
+    /// The form in which messages are published: CloudEvents' binding, or that of services on Watermill for Go; unless the URL
+    /// says `?wire=`.
     #[must_use]
     pub fn wire(self, wire: Wire) -> Self {
         Self { wire, ..self }
@@ -183,7 +184,8 @@ impl Options {
     /// [`Error::Unusable`](crate::Error::Unusable) where they refuse the credentials, where one side does not believe the other's
     /// certificate, or a setting is none; [`Error::FeatureOff`](crate::Error::FeatureOff) for `kafkas:` without the feature
     /// `kafka-tls`.
-    pub async fn connect(self) -> Result<Bus> {
+    pub async fn connect(mut self) -> Result<Bus> {
+        self.wire = Wire::take(&mut self.url)?.unwrap_or(self.wire);
         Ok(Bus::new(Kafka::connect(self).await?))
     }
 }

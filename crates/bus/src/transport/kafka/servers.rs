@@ -59,9 +59,7 @@ impl Servers {
     pub(super) fn config(&self, options: &Options) -> Result<ClientConfig> {
         let mut config = ClientConfig::new();
         self.sign_in(options, &mut config)?;
-        if self.over_tls {
-            self.encrypt(options, &mut config)?;
-        }
+        self.encrypt(options, &mut config)?;
         for (name, value) in &options.properties {
             config.set(name, value);
         }
@@ -78,6 +76,11 @@ impl Servers {
     }
     fn sign_in(&self, options: &Options, config: &mut ClientConfig) -> Result<()> {
         let Some((user, password)) = &self.user else {
+            if self.query.mechanism.is_some() {
+                return Err(unusable(
+                    "the URL says how to sign in, and not who: write `USER:PASSWORD@` before the host",
+                ));
+            }
             if self.over_tls {
                 config.set("security.protocol", "ssl");
             }
@@ -99,7 +102,7 @@ impl Servers {
         Ok(())
     }
     fn encrypt(&self, options: &Options, config: &mut ClientConfig) -> Result<()> {
-        if !cfg!(feature = "kafka-tls") {
+        if self.over_tls && !cfg!(feature = "kafka-tls") {
             return Err(Error::FeatureOff {
                 scheme: "kafkas".to_owned(),
                 feature: "kafka-tls",
@@ -113,8 +116,15 @@ impl Servers {
             ("ssl.key.location", query.key.as_ref().or(key)),
         ];
         for (name, file) in files {
-            if let Some(file) = file {
-                config.set(name, readable(file)?);
+            match file {
+                // Whoever names one takes the connection for encrypted.
+                Some(_) if !self.over_tls => {
+                    return Err(unusable(
+                        "a certificate is named, and nothing is encrypted over `kafka:`: write `kafkas:`",
+                    ));
+                }
+                Some(file) => drop(config.set(name, readable(file)?)),
+                None => {}
             }
         }
         Ok(())
@@ -186,6 +196,19 @@ mod tests {
         let plain = config("kafka://u:w@a:1");
         assert_eq!(plain.get("security.protocol"), Some("sasl_plaintext"));
         assert_eq!(plain.get("sasl.mechanism"), Some("PLAIN"));
+    }
+
+    #[test]
+    fn what_a_url_asks_for_and_would_not_get_is_refused() {
+        for (url, why) in [
+            ("kafka://a:1?ca=/etc/ca.pem", "kafkas:"),
+            ("kafka://a:1?certificate=/c.pem&key=/k.pem", "kafkas:"),
+            ("kafka://a:1?mechanism=PLAIN", "USER:PASSWORD@"),
+        ] {
+            let error = Servers::parse(url).unwrap().config(&Options::new(url)).unwrap_err();
+            let words = crate::error::chain(&error);
+            assert!(words.contains(why), "{url}: {words}");
+        }
     }
 
     #[test]

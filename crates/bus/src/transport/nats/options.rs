@@ -126,7 +126,8 @@ impl Options {
     pub fn storage(self, storage: Storage) -> Self {
         Self { storage, ..self }
     }
-    /// The form in which messages are published: CloudEvents' binding, or that of services on Watermill for Go.
+    /// The form in which messages are published: CloudEvents' binding, or that of services on Watermill for Go; unless the URL
+    /// says `?wire=`.
     #[must_use]
     pub fn wire(self, wire: Wire) -> Self {
         Self { wire, ..self }
@@ -136,7 +137,8 @@ impl Options {
     /// # Errors
     /// [`Error::Disconnected`](crate::Error::Disconnected) where no server answers;
     /// [`Error::Unusable`](crate::Error::Unusable) where it is older than 2.10, has JetStream off, or refuses the credentials.
-    pub async fn connect(self) -> Result<Bus> {
+    pub async fn connect(mut self) -> Result<Bus> {
+        self.wire = Wire::take(&mut self.url)?.unwrap_or(self.wire);
         Ok(Bus::new(Nats::connect(self).await?))
     }
 }
