@@ -5,24 +5,24 @@ mod form;
 
 use std::collections::BTreeMap;
 
-use async_nats::HeaderMap;
-use futures_util::StreamExt as _;
+use async_nats::{HeaderMap, jetstream};
 use sagamill_bus::{Bus, Subscribe, Wire, nats::Nats};
 
 use self::form::{ID, THEIR_ID, TRACE};
-use crate::fixture::{PATIENCE, client, connect, is_silent, next, shared, topic};
+use crate::fixture::{client, connect, is_silent, next, shared, topic};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_we_write_is_theirs_to_read() {
     let Some(url) = shared().await else { return };
     let bus = Nats::options(&url).wire(Wire::Watermill).connect().await.unwrap();
     let (topic, message) = (topic("watermill"), form::message());
-    let client = client(&url).await;
-    let mut theirs = client.subscribe(format!("sagamill.topic.{topic}")).await.unwrap();
-    client.flush().await.unwrap();
     bus.publish_to(topic.clone(), [message.clone()]).await.unwrap();
-    let came = tokio::time::timeout(PATIENCE, theirs.next()).await.unwrap().unwrap();
-    let headers = came.headers.unwrap();
+    // As the server has stored it.
+    let context = jetstream::new(client(&url).await);
+    let stream = context.get_stream("sagamill").await.unwrap();
+    let subject = format!("sagamill.topic.{topic}");
+    let came = stream.get_last_raw_message_by_subject(&subject).await.unwrap();
+    let headers = came.headers;
     let seen: BTreeMap<String, String> = headers
         .iter()
         .map(|(name, values)| (name.to_string(), values[0].to_string()))
